@@ -1,0 +1,1 @@
+"""Joint embeddings of cardiac MR studies and the cardiologist's report."""

@@ -1,0 +1,120 @@
+"""The record contract: what one study is on disk. The preprocessing and the trainer meet here and nowhere else.
+
+A dataset is a folder of TFRecord shards, one `tf.train.Example` a study. Each shard has a sidecar `.index` and the
+folder a `manifest.json`. NumPy only, so that both sides (and outsiders) can import it anywhere.
+
+Letters: N frames of a study (all series together), R series, S slices of a series, T phases of a slice, H W pixels.
+"""
+
+import dataclasses
+import json
+import struct
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+SCHEMA_VERSION = 1
+DATASET_NAME = "cmr"
+SPLITS = ("train", "val", "test")
+# The order is the order of the view embedding's rows: append only.
+VIEWS = ("unknown", "scout", "cine_sax", "cine_2ch", "cine_3ch", "cine_4ch", "cine_lax")
+SECTIONS = ("indication", "technique", "comparison", "findings", "impression")
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One feature of a record. `shape` holds None where the size varies; `raw` arrays are stored as their bytes."""
+
+    dtype: str
+    shape: tuple[int | None, ...] = ()
+    raw: bool = False
+
+
+def fields(image_size: int) -> dict[str, Field]:
+    """The features of a record whose frames are `image_size` x `image_size` pixels, by flat name.
+
+    Frames stand series after series, slice after slice, phase after phase: frame `(r, s, t)` is at
+    `sum(slices[:r] * phases[:r]) + s * phases[r] + t`. Slices run base to apex where the geometry says which end is
+    which, and by position along the normal otherwise; phases run in the order of the heart.
+    """
+    return {
+        "study_id": Field("str"),
+        "patient_id": Field("str"),
+        "sex": Field("str"),
+        "age": Field("str"),
+        "vendor": Field("str"),
+        "frames": Field("uint8", (None, image_size, image_size), raw=True),
+        "series/id": Field("str", (None,)),
+        "series/view": Field("str", (None,)),
+        "series/view_rule": Field("str", (None,)),
+        "series/slices": Field("int64", (None,)),
+        "series/phases": Field("int64", (None,)),
+        "series/spacing_mm": Field("float32", (None,)),
+        "series/slice_gap_mm": Field("float32", (None,)),
+        "series/n_interpolated": Field("int64", (None,)),
+        # One a slice, series after series: millimetres along the series' normal from its first slice.
+        "slice_position_mm": Field("float32", (None,)),
+        # One a frame: milliseconds after the R wave; NaN where the source does not say.
+        "frame_time_ms": Field("float32", (None,)),
+        "report": Field("str"),
+        # Of the normalised report: equal for reports that say the same words.
+        "report_hash": Field("str"),
+        **{f"section/{name}": Field("str") for name in SECTIONS},
+        **{f"tokens/{name}": Field("int64", (None,)) for name in SECTIONS},
+        "label/name": Field("str", (None,)),
+        "label/value": Field("str", (None,)),
+    }
+
+
+def shard_name(split: str, shard: int, num_shards: int) -> str:
+    """`cmr-train.tfrecord-00000-of-00002`, the name tensorflow-datasets expects."""
+    return f"{DATASET_NAME}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}"
+
+
+def index_name(shard: str) -> str:
+    return shard + ".index"
+
+
+def masked_crc(data: Any) -> int:
+    """The CRC-32C of TFRecord framing, masked as that format wants it."""
+    crc = google_crc32c.value(bytes(data))
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def frame_record(payload: bytes) -> bytes:
+    """`payload` in TFRecord framing: length, its CRC, payload, its CRC."""
+    length = struct.pack("<Q", len(payload))
+    return length + struct.pack("<I", masked_crc(length)) + payload + struct.pack("<I", masked_crc(payload))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardIndex:
+    """What a shard must hold. `records` are (offset of the payload, length, masked CRC of the payload)."""
+
+    shard: str
+    total_bytes: int
+    records: tuple[tuple[int, int, int], ...]
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA_VERSION, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "ShardIndex":
+        """Raises ValueError or KeyError where `text` is not an index of this schema version."""
+        raw = json.loads(text)
+        if raw.pop("schema") != SCHEMA_VERSION:
+            raise ValueError("index of another schema version")
+        return cls(raw["shard"], raw["total_bytes"], tuple((o, n, c) for o, n, c in raw["records"]))
+
+
+def split_series(example: dict[str, Any]) -> list[np.ndarray]:
+    """The frames of a decoded record as one `S T H W` view a series, without a copy."""
+    out, start = [], 0
+    for slices, phases in zip(example["series/slices"], example["series/phases"], strict=True):
+        stop = start + int(slices) * int(phases)
+        out.append(example["frames"][start:stop].reshape(int(slices), int(phases), *example["frames"].shape[1:]))
+        start = stop
+    return out
