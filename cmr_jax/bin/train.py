@@ -1,0 +1,46 @@
+"""Trains a dual encoder: `python -m cmr_jax.bin.train --config configs/demo.py --workdir W --config.data.path=D`."""
+
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from cmr_jax import cli, config, sharding
+from cmr_jax.errors import InputError
+from cmr_jax.evals.evaluators import retrieval_evaluator
+from cmr_jax.train import workdir as workdir_lib
+from cmr_jax.train.loop import train
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment, such as configs/demo.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where config.json, metrics.jsonl, checkpoints/ and tensorboard/ go.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of the job before anything else.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where no scheduler tells it.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the job, where no scheduler tells it.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, where no scheduler tells it.")
+
+
+def _main() -> None:
+    if _CONFIG.value is None or not _WORKDIR.value:
+        raise InputError("give --config and --workdir (see --help)")
+    settings = config.from_dict(_CONFIG.value.to_dict(preserve_field_references=False))
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    run = workdir_lib.prepare(Path(_WORKDIR.value), settings)
+    data = run.config.data.path
+    evaluators = []
+    if run.config.train.eval_every:
+        val = run.loader(data, "val")
+        if len(val.split):
+            evaluators.append(retrieval_evaluator(run.model, val, sharding.make_mesh(run.config.mesh)))
+    last = train(run.config, run.model, run.loader(data, "train"), run.workdir, evaluators=evaluators)
+    if jax.process_index() == 0 and "loss" in last:
+        print(f"trained to step {run.config.train.steps}, loss {last['loss']:.4f}, in {run.workdir}")
+
+
+def main() -> None:
+    cli.run(_main)
+
+
+if __name__ == "__main__":
+    main()

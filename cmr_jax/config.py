@@ -1,0 +1,204 @@
+"""Every setting of an experiment: its default, its meaning, its check.
+
+`configs/*.py` fill these dataclasses, `bin/` turns command-line overrides into them once; the library sees only the
+frozen, checked values.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from cmr_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    path: str = ""
+    # One slot a series the model sees. A view named k times takes k slices spread over its stack.
+    views: tuple[str, ...] = ("cine_sax", "cine_sax", "cine_sax", "cine_2ch", "cine_4ch")
+    # A study with none of `views` is shown by these, so that it can still be trained on and embedded.
+    fallback_views: tuple[str, ...] = ("cine_lax", "scout", "unknown")
+    sections: tuple[str, ...] = ("findings", "impression")
+    # Augmentations, training only. No mirror flip by default: it makes another heart.
+    phase_roll: bool = True
+    shift_px: int = 2
+    intensity: float = 0.1
+    slice_jitter: bool = True
+    # Control experiment: every study gets another study's report. A model trained so must score chance.
+    shuffle_pairs: bool = False
+    num_threads: int = 2
+    prefetch: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoConfig:
+    image_size: int = 64
+    frames: int = 10
+    tubelet: int = 2
+    patch: int = 16
+    width: int = 96
+    depth: int = 3
+    heads: int = 4
+    mlp_ratio: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    # 0: as large as the data's own tokenizer.
+    vocab_size: int = 0
+    length: int = 128
+    width: int = 96
+    depth: int = 2
+    heads: int = 4
+    mlp_ratio: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    video: VideoConfig = VideoConfig()
+    text: TextConfig = TextConfig()
+    embed_dim: int = 64
+    # Parameters, norms, softmax and logits are float32 whatever this says.
+    dtype: str = "bfloat16"
+    # "none" keeps every activation, "full" recomputes each block, "dots" keeps the matrix products.
+    remat: str = "full"
+    dropout: float = 0.0
+    temperature: float = 0.07
+    learn_temperature: bool = True
+    # Start of the learned bias of the sigmoid loss (-10 in SigLIP, arXiv 2303.15343, section 3.2); 0: none.
+    logit_bias: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    kind: str = "softmax"
+    method: str = "gather"
+    # Reports that say the same are positives of one another.
+    same_report_positive: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    learning_rate: float = 1e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.05
+    b1: float = 0.9
+    b2: float = 0.98
+    clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    # -1: all devices that `fsdp` leaves.
+    data: int = -1
+    fsdp: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    steps: int = 400
+    batch_size: int = 32
+    seed: int = 0
+    log_every: int = 10
+    # 0: only at the end.
+    checkpoint_every: int = 100
+    keep_checkpoints: int = 2
+    # 0: never. Retrieval on the validation split.
+    eval_every: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    mesh: MeshConfig = MeshConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dict, tuples kept; the inverse of `from_dict`."""
+    return {
+        f.name: to_dict(v) if dataclasses.is_dataclass(v := getattr(config, f.name)) else v
+        for f in dataclasses.fields(config)
+    }
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`; did you mean 'x'?` with the nearest of `names`, or nothing where none is near."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def from_dict(raw: Mapping[str, Any]) -> Config:
+    """Builds and checks a Config.
+
+    Raises:
+      InputError: for an unknown key (naming its nearest neighbour), a value of another type, or values that do not
+        fit together.
+    """
+    config = _build(Config, raw, "config")
+    _check(config)
+    return config
+
+
+def _build(cls: type, raw: Mapping[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for key in raw:
+        if key not in hints:
+            raise InputError(f"unknown config key {where}.{key}{nearest(key, list(hints))}")
+    values = {
+        key: _build(hints[key], value, f"{where}.{key}")
+        if dataclasses.is_dataclass(hints[key])
+        else _convert(value, hints[key], f"{where}.{key}")
+        for key, value in raw.items()
+    }
+    return cls(**values)
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    if isinstance(hint, types.GenericAlias):
+        if isinstance(value, str) or not all(isinstance(v, str) for v in value):
+            raise InputError(f"{where} is a list of names, not {value!r}")
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise InputError(f"{where} is of type {hint.__name__}, not {value!r}")
+    return value
+
+
+def _check(config: Config) -> None:
+    video, text, model, train = config.model.video, config.model.text, config.model, config.train
+    rules = [
+        (video.image_size % video.patch == 0, "model.video.image_size must be a multiple of model.video.patch"),
+        (video.frames % video.tubelet == 0, "model.video.frames must be a multiple of model.video.tubelet"),
+        (video.width % video.heads == 0, "model.video.width must be a multiple of model.video.heads"),
+        (text.width % text.heads == 0, "model.text.width must be a multiple of model.text.heads"),
+        (text.length >= 2, "model.text.length must be at least 2"),
+        (model.remat in ("none", "full", "dots"), "model.remat is one of none, full, dots"),
+        (model.dtype in ("float32", "bfloat16"), "model.dtype is one of float32, bfloat16"),
+        (0 <= model.dropout < 1, "model.dropout lies in [0, 1)"),
+        (model.temperature > 0, "model.temperature must be positive"),
+        (config.loss.kind in ("softmax", "sigmoid"), "loss.kind is one of softmax, sigmoid"),
+        (
+            (config.loss.kind == "sigmoid") == (model.logit_bias != 0),
+            "loss.kind sigmoid goes with a model.logit_bias (such as -10.0), softmax with 0",
+        ),
+        (config.loss.method == "gather", "loss.method is gather"),
+        (len(config.data.views) > 0, "data.views names at least one view"),
+        (len(config.data.sections) > 0, "data.sections names at least one section"),
+        (train.steps >= 1, "train.steps must be at least 1"),
+        (train.batch_size >= 2, "train.batch_size must be at least 2: a contrastive loss needs a negative"),
+        (train.log_every >= 1, "train.log_every must be at least 1"),
+        (train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
+        (config.mesh.fsdp >= 1, "mesh.fsdp must be at least 1"),
+        (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise InputError("config: " + message)

@@ -1,0 +1,82 @@
+"""Batches: rows by the global order, records by random access, threads that read ahead."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from cmr_jax.config import Config
+from cmr_jax.data import order, transforms
+from cmr_jax.data.records import Example, Split
+from cmr_jax.data.tokenizer import Tokenizer
+from cmr_jax.structs import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """Reads `split` for `config`. `tokenizer` is the model's own; `stored_tokens` says that the records' token ids are
+    its (same SHA-256), else the sections' text is encoded anew."""
+
+    split: Split
+    tokenizer: Tokenizer
+    config: Config
+    stored_tokens: bool
+
+    def batch(self, rows_B: np.ndarray, *, step: int | None = None, first: int = 0) -> Batch:
+        """The studies at `rows_B` as host arrays.
+
+        With `step` the draw is a training draw: place `first + i` of step's global batch is augmented by a generator
+        of (seed, step, place), whichever host loads it.
+        """
+        studies = []
+        for place, row in enumerate(rows_B):
+            rng = None if step is None else np.random.default_rng([self.config.train.seed, step, first + place])
+            studies.append(self._study(int(row), rng))
+        return Batch(**{name: np.stack([study[name] for study in studies]) for name in studies[0]})
+
+    @functools.cached_property
+    def _partner(self) -> np.ndarray:
+        return order.shuffled_partner(len(self.split), self.config.train.seed)
+
+    def _study(self, row: int, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
+        data, example = self.config.data, self.split[row]
+        told = example
+        if rng is not None and data.shuffle_pairs:
+            told = self.split[int(self._partner[row])]
+        tokens_L, mask_L = self.tokenizer.frame(self._tokens(told), self.config.model.text.length)
+        return {
+            **transforms.study_arrays(example, data, self.config.model.video, rng),
+            "tokens_BL": tokens_L,
+            "token_mask_BL": mask_L,
+            "report_id_B": transforms.report_id(told),
+            "row_B": np.int32(row),
+        }
+
+    def _tokens(self, example: Example) -> list[int]:
+        names = self.config.data.sections
+        if self.stored_tokens:
+            return [int(token) for name in names for token in example[f"tokens/{name}"]]
+        return self.tokenizer.encode_sections({name: example[f"section/{name}"] for name in names}, names)
+
+
+def train_batches(loader: Loader, *, start_step: int, process_index: int, process_count: int) -> Iterator[Batch]:
+    """This process's part of every global batch from `start_step` on, without end, read ahead by threads."""
+    config = loader.config
+    plan = order.Order(len(loader.split), config.train.seed)
+    size = config.train.batch_size
+
+    def load(step: int) -> Batch:
+        rows = order.host_rows(plan.batch(step, size), process_index, process_count)
+        return loader.batch(rows, step=step, first=process_index * (size // process_count))
+
+    steps = grain.MapDataset.range(start_step, config.train.steps).map(load)
+    options = grain.ReadOptions(num_threads=config.data.num_threads, prefetch_buffer_size=config.data.prefetch)
+    return iter(steps.to_iter_dataset(options))
+
+
+def eval_rows(num_studies: int, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The whole split in order as (rows of a batch, how many are real); the last batch repeats its last row."""
+    for start in range(0, num_studies, batch_size):
+        yield np.minimum(np.arange(start, start + batch_size), num_studies - 1), min(batch_size, num_studies - start)

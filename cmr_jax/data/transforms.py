@@ -1,0 +1,113 @@
+"""From a record to what the model sees: which planes, which phases, which words. NumPy, one study at a time.
+
+With a generator the choice is random (training); without, it is the middle of the same range (evaluation).
+"""
+
+import collections
+import zlib
+
+import numpy as np
+
+from cmr_jax.config import DataConfig, VideoConfig
+from cmr_jax.data import schema
+from cmr_jax.data.records import Example
+from cmr_jax.errors import InputError
+
+Plane = tuple[int, int]
+
+
+def choose_planes(
+    example: Example, views: tuple[str, ...], fallback: tuple[str, ...], rng: np.random.Generator | None
+) -> list[Plane | None]:
+    """One (series, slice) a slot of `views`, None where the study has no such series.
+
+    A view that is named k times takes one slice from each of k equal parts of its stack. Where no slot can be filled
+    the `fallback` views fill them, in their order, so that every study is seen.
+    """
+    found: dict[str, list[Plane]] = collections.defaultdict(list)
+    for series, (view, slices) in enumerate(zip(example["series/view"], example["series/slices"], strict=True)):
+        found[view] += [(series, s) for s in range(int(slices))]
+    picks = {view: _spread(found[view], count, rng) for view, count in collections.Counter(views).items()}
+    chosen = [picks[view].pop(0) if picks[view] else None for view in views]
+    if any(plane is not None for plane in chosen):
+        return chosen
+    rest = [plane for view in fallback for plane in found[view]]
+    spread = _spread(rest, len(views), rng)
+    return [*spread, *[None] * (len(views) - len(spread))]
+
+
+def _spread(planes: list[Plane], count: int, rng: np.random.Generator | None) -> list[Plane]:
+    """`count` of `planes` in their order, one from each of `count` equal parts; all of them where they are fewer."""
+    if len(planes) <= count:
+        return list(planes)
+    edges = np.linspace(0, len(planes), count + 1)
+    place = np.full(count, 0.5) if rng is None else rng.random(count)
+    return [planes[int(lo + (hi - lo) * u)] for lo, hi, u in zip(edges[:-1], edges[1:], place, strict=True)]
+
+
+def choose_phases(phases: int, frames: int) -> np.ndarray:
+    """The indices of `frames` of `phases` phases, evenly spaced; all of them where they are fewer."""
+    return np.arange(phases) if phases <= frames else (np.arange(frames) * phases) // frames
+
+
+def shrink(frames_THW: np.ndarray, size: int) -> np.ndarray:
+    """uint8 frames of a multiple of `size` pixels, averaged down to `size`.
+
+    Raises:
+      InputError: where the records' frames are no multiple of the model's.
+    """
+    T, H, W = frames_THW.shape
+    if H == size:
+        return frames_THW
+    if H % size:
+        raise InputError(
+            f"records of {H} px cannot feed a model of {size} px: set config.model.video.image_size to a divisor of {H}"
+        )
+    k = H // size
+    return (frames_THW.reshape(T, size, k, size, k).mean(axis=(2, 4)) + 0.5).astype(np.uint8)
+
+
+def augment(frames_THW: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
+    """The same small shift and gain for every frame of a cine; never a mirror, which would be another heart."""
+    if config.intensity:
+        gain = 1.0 + config.intensity * rng.uniform(-1, 1)
+        frames_THW = np.clip(frames_THW * np.float32(gain), 0, 255).astype(np.uint8)
+    if config.shift_px:
+        dy, dx = rng.integers(-config.shift_px, config.shift_px + 1, 2)
+        pad = config.shift_px
+        padded = np.pad(frames_THW, ((0, 0), (pad, pad), (pad, pad)))
+        H, W = frames_THW.shape[1:]
+        frames_THW = padded[:, pad + dy : pad + dy + H, pad + dx : pad + dx + W]
+    return frames_THW
+
+
+def study_arrays(
+    example: Example, data: DataConfig, video: VideoConfig, rng: np.random.Generator | None
+) -> dict[str, np.ndarray]:
+    """The image side of one study, by the names of structs.Batch without B."""
+    V, T, size = len(data.views), video.frames, video.image_size
+    video_VTHW = np.zeros((V, T, size, size), np.uint8)
+    mask_VT = np.zeros((V, T), bool)
+    view_V = np.zeros(V, np.int32)
+    slice_V = np.zeros(V, np.float32)
+    stacks = schema.split_series(example)
+    planes = choose_planes(example, data.views, data.fallback_views, rng if data.slice_jitter else None)
+    # One start for all series: they are phases of one heartbeat and must stay aligned.
+    roll = rng.random() if rng is not None and data.phase_roll else 0.0
+    for v, plane in enumerate(planes):
+        if plane is None:
+            continue
+        series, s = plane
+        cine_THW = stacks[series][s]
+        indices = choose_phases(len(cine_THW), T)
+        frames = shrink(cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)], size)
+        video_VTHW[v, : len(frames)] = frames if rng is None else augment(frames, data, rng)
+        mask_VT[v, : len(frames)] = True
+        view_V[v] = schema.VIEWS.index(example["series/view"][series])
+        slice_V[v] = s / max(len(stacks[series]) - 1, 1)
+    return {"video_BVTHW": video_VTHW, "video_mask_BVT": mask_VT, "view_BV": view_V, "slice_BV": slice_V}
+
+
+def report_id(example: Example) -> np.int32:
+    """A number that is equal for reports that say the same. 31 bits: within a batch a clash is all but impossible."""
+    return np.int32(zlib.crc32(example["report_hash"].encode()) & 0x7FFFFFFF)

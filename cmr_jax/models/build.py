@@ -1,0 +1,81 @@
+"""Where NNX ends: outside `models/` a model is pure functions over a plain tree of parameters."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from flax import nnx
+
+from cmr_jax.config import ModelConfig
+from cmr_jax.models.dual import DualEncoder
+from cmr_jax.models.layers import Constrain
+from cmr_jax.structs import Batch, Params
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A dual encoder as functions. `params` is a nested dict of float32 arrays; `key` None means evaluation."""
+
+    config: ModelConfig
+    num_views: int
+
+    def _make(self, key: jax.Array) -> DualEncoder:
+        return DualEncoder(self.config, self.num_views, nnx.Rngs(params=key))
+
+    def init(self, key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(self._make(key), nnx.Param))
+
+    def abstract_params(self) -> Params:
+        """Shapes and dtypes of `init`, without computing anything."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    @functools.cached_property
+    def _graphdef(self) -> Any:
+        return nnx.graphdef(nnx.eval_shape(lambda: self._make(jax.random.key(0))))
+
+    def _bind(self, params: Params) -> DualEncoder:
+        return nnx.merge(self._graphdef, params)
+
+    def encode_image(
+        self, params: Params, batch: Batch, *, key: jax.Array | None = None, constrain: Constrain = _identity
+    ) -> jax.Array:
+        """Unit float32 `B E`."""
+        return self._bind(params).encode_image(batch, key=key, constrain=constrain)
+
+    def encode_text(
+        self,
+        params: Params,
+        tokens_BL: jax.Array,
+        mask_BL: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        constrain: Constrain = _identity,
+    ) -> jax.Array:
+        """Unit float32 `B E`."""
+        return self._bind(params).encode_text(tokens_BL, mask_BL, key=key, constrain=constrain)
+
+    def apply(
+        self, params: Params, batch: Batch, *, key: jax.Array | None = None, constrain: Constrain = _identity
+    ) -> dict[str, jax.Array]:
+        """Both towers: `image_embedding` and `text_embedding` (unit `B E`), `scale` and `bias` (scalars)."""
+        module = self._bind(params)
+        image_key, text_key = (None, None) if key is None else jax.random.split(key)
+        scale, bias = module.scale_and_bias()
+        return {
+            "image_embedding": module.encode_image(batch, key=image_key, constrain=constrain),
+            "text_embedding": module.encode_text(
+                batch.tokens_BL, batch.token_mask_BL, key=text_key, constrain=constrain
+            ),
+            "scale": scale,
+            "bias": bias,
+        }
+
+
+def build(config: ModelConfig, num_views: int) -> Model:
+    """The model of `config`; `num_views` is the number of view names of the records' schema."""
+    return Model(config, num_views)

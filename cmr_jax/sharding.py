@@ -1,0 +1,103 @@
+"""Where every array lives: the mesh, the table of rules for parameters, the split of a batch.
+
+The mesh is a value that is passed on. Its axes are `data` (replicas) and `fsdp` (parameters and optimizer state are
+split too); the batch is split over both.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cmr_jax.config import MeshConfig
+from cmr_jax.errors import InputError
+
+# (regex on the path, tactic), first match wins. "fsdp" splits the largest dimension that the axis divides, never the
+# layer axis of a scanned stack (dimension 0 of anything below `blocks`), which the scan walks.
+RULES: tuple[tuple[str, str], ...] = (
+    (r"(^|/)(step|count)$", "replicate"),
+    (r"/(scale|bias|log_scale|logit_bias)$", "replicate"),
+    (r"/(query|position|phase_position|view|slice)(/embedding)?$", "replicate"),
+    (r"/(kernel|embedding)$", "fsdp"),
+)
+
+
+def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
+    """A `data` x `fsdp` mesh over `devices` (default: all of all processes, in process order).
+
+    Raises:
+      InputError: when the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    data = len(devices) // config.fsdp if config.data == -1 else config.data
+    if data * config.fsdp != len(devices):
+        raise InputError(f"config.mesh: data {data} x fsdp {config.fsdp} does not make the {len(devices)} devices here")
+    # Auto axes: we state shardings where they matter and let the compiler carry them through.
+    return Mesh(np.array(devices).reshape(data, config.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+def batch_axes(mesh: Mesh) -> tuple[str, ...]:
+    """The mesh axes that the batch is split over: all but `model`."""
+    return tuple(name for name in mesh.axis_names if name != "model")
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Dimension 0 split over the batch axes."""
+    return NamedSharding(mesh, PartitionSpec(batch_axes(mesh)))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_constraint(mesh: Mesh | None) -> Callable[[jax.Array], jax.Array]:
+    """What every block does to its activations so that the compiler never gathers them: dimension 0 stays split."""
+    if mesh is None:
+        return lambda x: x
+    sharding = batch_sharding(mesh)
+    return lambda x: jax.lax.with_sharding_constraint(x, sharding)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """`opt_state/1/mu/video/blocks/mlp/up/kernel` of a key path of jax.tree_util."""
+    return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+
+def tactic(name: str, rules: tuple[tuple[str, str], ...] = RULES) -> str:
+    """The tactic of the first rule whose regex is found in `name`.
+
+    Raises:
+      ValueError: where no rule matches: a new parameter needs a decision, not a default.
+    """
+    for pattern, what in rules:
+        if re.search(pattern, name):
+            return what
+    raise ValueError(f"no sharding rule for {name!r}: add it to cmr_jax.sharding.RULES")
+
+
+def _spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    size = mesh.shape.get("fsdp", 1)
+    if tactic(name) == "replicate" or size == 1:
+        return PartitionSpec()
+    first = 1 if "/blocks/" in f"/{name}/" else 0
+    able = [(shape[d], d) for d in range(first, len(shape)) if shape[d] % size == 0]
+    if not able:
+        return PartitionSpec()
+    _, dim = max(able)
+    return PartitionSpec(*(["fsdp" if d == dim else None for d in range(len(shape))]))
+
+
+def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
+    """The sharding of every leaf of a tree of shapes (parameters, or a whole TrainState), by RULES."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _spec(path_name(path), leaf.shape, mesh)), abstract
+    )
+
+
+def put_batch(host: Any, mesh: Mesh) -> Any:
+    """Host arrays (this process's rows of the global batch, in process order) to global arrays split over `mesh`."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), host)

@@ -1,0 +1,33 @@
+"""The train state, sharded from birth: its shapes are known before any of it exists."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from cmr_jax import rng, sharding
+from cmr_jax.models.build import Model
+from cmr_jax.structs import TrainState
+
+
+def make_init(model: Model, optimizer: optax.GradientTransformation, seed: int):
+    """`() -> TrainState` at step 0, a pure function of the seed."""
+
+    def init() -> TrainState:
+        params = model.init(rng.stream(seed, "init"))
+        return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+    return init
+
+
+def abstract_state(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The state as ShapeDtypeStructs that carry their sharding over `mesh`."""
+    shapes = jax.eval_shape(make_init(model, optimizer, 0))
+    shardings = sharding.tree_shardings(shapes, mesh)
+    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int) -> TrainState:
+    """A fresh state; every leaf is born on its own devices, never whole on one."""
+    out = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, optimizer, mesh))
+    return jax.jit(make_init(model, optimizer, seed), out_shardings=out)()

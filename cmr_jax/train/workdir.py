@@ -1,0 +1,153 @@
+"""What a run's folder says of itself: `config.json` (settings, resolved) and the tokenizer its model was trained with."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from cmr_jax import config as config_lib
+from cmr_jax.config import Config
+from cmr_jax.data import records, schema
+from cmr_jax.data.loader import Loader
+from cmr_jax.data.records import Split
+from cmr_jax.data.tokenizer import Tokenizer
+from cmr_jax.errors import InputError
+from cmr_jax.models.build import Model, build
+
+CONFIG = "config.json"
+# A run may be continued with these changed; anything else would silently be another experiment.
+MAY_CHANGE = ("data.path", "data.num_threads", "data.prefetch", "mesh", "train.steps", "train.log_every")
+MAY_CHANGE += ("train.checkpoint_every", "train.keep_checkpoints", "train.eval_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A workdir opened: the resolved config, its model and its tokenizer."""
+
+    workdir: Path
+    config: Config
+    model: Model
+    tokenizer: Tokenizer
+
+    def loader(self, data: str | Path, split: str) -> Loader:
+        """Reads `split` of the dataset at `data` for this run's model; a dataset with another tokenizer is encoded anew
+        from its text."""
+        stored = records.load_manifest(data)["tokenizer"]["sha256"] == self.tokenizer.sha256
+        return Loader(Split(data, split), self.tokenizer, self.config, stored)
+
+
+def prepare(workdir: Path, config: Config) -> Run:
+    """Makes `workdir` for `config`, or opens it again for the same config and data. Collective over processes.
+
+    Raises:
+      InputError: for a missing dataset, a vocabulary that does not fit, or a workdir of another experiment.
+    """
+    if not config.data.path:
+        raise InputError("config.data.path is empty: give --config.data.path=DIR, the --out of preprocessing.run")
+    records.load_manifest(config.data.path)
+    if jax.process_index() == 0 and not (workdir / CONFIG).exists():
+        _create(workdir, config)
+    multihost_utils.sync_global_devices("workdir")
+    run = load(workdir)
+    _refuse_other(run.config, config)
+    if read_about(workdir)["data_manifest_sha256"] != records.manifest_hash(config.data.path):
+        raise InputError(f"{str(workdir)!r} was trained on another dataset: use another --workdir")
+    text = dataclasses.replace(config.model.text, vocab_size=run.config.model.text.vocab_size)
+    return dataclasses.replace(
+        run, config=dataclasses.replace(config, model=dataclasses.replace(config.model, text=text))
+    )
+
+
+def _create(workdir: Path, config: Config) -> None:
+    source = Path(config.data.path) / schema.TOKENIZER
+    config = _resolve_vocab(config, Tokenizer(source).vocab_size)
+    workdir.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, workdir / schema.TOKENIZER)
+    about = {
+        "schema": 1,
+        "num_views": len(schema.VIEWS),
+        "data_manifest_sha256": records.manifest_hash(config.data.path),
+        "config": config_lib.to_dict(config),
+    }
+    # Renamed into place last: a workdir with a config.json is a complete one.
+    temporary = workdir / (CONFIG + ".tmp")
+    temporary.write_text(json.dumps(about, indent=1))
+    os.replace(temporary, workdir / CONFIG)
+
+
+def load(workdir: Path) -> Run:
+    """Opens the workdir of an earlier run.
+
+    Raises:
+      InputError: where it is none.
+    """
+    about = read_about(workdir)
+    config = config_lib.from_dict(about["config"])
+    return Run(workdir, config, build(config.model, about["num_views"]), Tokenizer(workdir / schema.TOKENIZER))
+
+
+def read_about(workdir: Path) -> dict[str, Any]:
+    """What `config.json` of a workdir holds.
+
+    Raises:
+      InputError: where there is none, or it cannot be read.
+    """
+    try:
+        return json.loads((workdir / CONFIG).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{str(workdir)!r} is no training workdir: it holds no {CONFIG}") from None
+    except json.JSONDecodeError:
+        raise InputError(f"{CONFIG} of {str(workdir)!r} is damaged") from None
+
+
+def config_hash(workdir: Path) -> str:
+    """SHA-256 of a workdir's `config.json`."""
+    return hashlib.sha256((workdir / CONFIG).read_bytes()).hexdigest()
+
+
+def locate(workdir: str | None, checkpoint: str | None, step: int | None) -> tuple[Path, int | None]:
+    """The workdir and step that `--workdir`/`--step` or `--checkpoint` (a folder `…/checkpoints/00000400`) name.
+
+    Raises:
+      InputError: where not exactly one of the two is given, or the checkpoint is no such folder.
+    """
+    if bool(workdir) == bool(checkpoint):
+        raise InputError("give either --workdir or --checkpoint")
+    if workdir:
+        return Path(workdir), step
+    folder = Path(str(checkpoint)).absolute()
+    if not folder.is_dir() or not folder.name.isdigit():
+        raise InputError(f"--checkpoint {str(checkpoint)!r} is no folder such as WORKDIR/checkpoints/00000400")
+    return folder.parent.parent, int(folder.name)
+
+
+def _resolve_vocab(config: Config, vocab_size: int) -> Config:
+    asked = config.model.text.vocab_size
+    if asked and asked < vocab_size:
+        raise InputError(f"config.model.text.vocab_size {asked} is smaller than the tokenizer's {vocab_size}")
+    text = dataclasses.replace(config.model.text, vocab_size=asked or vocab_size)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, text=text))
+
+
+def _refuse_other(old: Config, new: Config) -> None:
+    before, after = _flat(config_lib.to_dict(old)), _flat(config_lib.to_dict(new))
+    for key, value in after.items():
+        if key == "model.text.vocab_size" and value == 0:
+            continue
+        if not key.startswith(MAY_CHANGE) and before[key] != value:
+            raise InputError(
+                f"this workdir was trained with config.{key}={before[key]!r}, not {value!r}: use another --workdir"
+            )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return out

@@ -1,0 +1,45 @@
+"""Where metrics go: one JSON object a line, and TensorBoard."""
+
+import json
+import os
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from cmr_jax.structs import Metrics
+
+
+class MetricsWriter:
+    """`metrics.jsonl` and `tensorboard/` of a workdir. Only one process may hold one.
+
+    Lines past `start_step` are what a killed run did after its last checkpoint; they will be written again, so they
+    are cut off first and every step stands there once.
+    """
+
+    def __init__(self, workdir: Path, start_step: int):
+        self._path = workdir / "metrics.jsonl"
+        if self._path.exists():
+            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= start_step]
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text("".join(line + "\n" for line in kept))
+            os.replace(temporary, self._path)
+        self._file = self._path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+
+    def write(self, step: int, metrics: Metrics) -> None:
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; a line cut short by a kill is past every step."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")
