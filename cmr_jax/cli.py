@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags
 
@@ -10,19 +11,28 @@ from cmr_jax.errors import InputError
 EXIT_INPUT_ERROR = 2
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Prints `message` as one line on stderr and exits 2."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)
     raise SystemExit(EXIT_INPUT_ERROR)
+
+
+def _innermost(error: Exception) -> str:
+    """The text of the exception that others were wrapped around."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    return str(error.args[0] if error.args else error)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(list(argv))
     except flags.Error as error:
-        return fail(f"{error} (see --help)")
+        fail(f"{error} (see --help)")
+    except (AttributeError, KeyError) as error:  # how ml_collections says that --config.x.y is no key
+        fail(f"unknown config key: {_innermost(error)}")
     if len(rest) > 1:
-        return fail(f"unexpected argument {rest[1]!r}: every option is given as --name=value (see --help)")
+        fail(f"unexpected argument {rest[1]!r}: every option is given as --name=value (see --help)")
     return rest
 
 
@@ -36,6 +46,6 @@ def run(main: Callable[[], int | None]) -> None:
         try:
             return main()
         except InputError as error:
-            return fail(str(error))
+            fail(str(error))
 
     app.run(guarded, flags_parser=_parse)

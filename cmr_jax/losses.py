@@ -78,13 +78,18 @@ def sharded(
         return jax.lax.pmean(loss, axes)
 
     run = jax.shard_map(local, mesh=mesh, in_specs=(rows, rows, rows, whole, whole), out_specs=whole)
-    dtype = jnp.promote_types(image_BE.dtype, jnp.float32)
+    dtype = _logit_dtype(image_BE)
     return run(image_BE, text_BE, ids_B, jnp.asarray(scale, dtype), jnp.asarray(bias, dtype))
+
+
+def _logit_dtype(embedding_BE: jax.Array):
+    """float32 for embeddings of that or less, float64 for float64."""
+    return jnp.float64 if embedding_BE.dtype == jnp.float64 else jnp.float32
 
 
 def _rows(kind, query_bE, key_BE, targets_bB, scale, bias) -> jax.Array:
     """The loss of each query row against all keys: `b`. Logits are at least float32 whatever comes in."""
-    dtype = jnp.promote_types(query_bE.dtype, jnp.float32)
+    dtype = _logit_dtype(query_bE)
     targets_bB = targets_bB.astype(dtype)
     logits_bB = jnp.einsum(
         "be,ce->bc", query_bE.astype(dtype), key_BE.astype(dtype), precision=jax.lax.Precision.HIGHEST

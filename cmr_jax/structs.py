@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-Params = dict[str, Any]
+Params = Any  # a nested dict of float32 arrays
 Metrics = dict[str, float]
 
 

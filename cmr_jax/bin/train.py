@@ -23,7 +23,10 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, where no s
 def _main() -> None:
     if _CONFIG.value is None or not _WORKDIR.value:
         raise InputError("give --config and --workdir (see --help)")
-    settings = config.from_dict(_CONFIG.value.to_dict(preserve_field_references=False))
+    try:
+        settings = config.from_dict(_CONFIG.value.to_dict(preserve_field_references=False))
+    except OSError:  # config_flags puts a file it could not load off to the first use
+        raise InputError("no config file there: --config names a file such as configs/demo.py") from None
     if _DISTRIBUTED.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     run = workdir_lib.prepare(Path(_WORKDIR.value), settings)

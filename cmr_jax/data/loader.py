@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
-from cmr_jax.config import Config
-from cmr_jax.data import order, transforms
+from cmr_jax.config import Config, nearest
+from cmr_jax.data import order, schema, transforms
 from cmr_jax.data.records import Example, Split
 from cmr_jax.data.tokenizer import Tokenizer
+from cmr_jax.errors import InputError
 from cmr_jax.structs import Batch
 
 
@@ -23,6 +24,12 @@ class Loader:
     tokenizer: Tokenizer
     config: Config
     stored_tokens: bool
+
+    def __post_init__(self) -> None:
+        for key, known in (("views", schema.VIEWS), ("fallback_views", schema.VIEWS), ("sections", schema.SECTIONS)):
+            for name in getattr(self.config.data, key):
+                if name not in known:
+                    raise InputError(f"config.data.{key} has no {name!r}{nearest(name, list(known))}")
 
     def batch(self, rows_B: np.ndarray, *, step: int | None = None, first: int = 0) -> Batch:
         """The studies at `rows_B` as host arrays.
@@ -51,7 +58,7 @@ class Loader:
             "tokens_BL": tokens_L,
             "token_mask_BL": mask_L,
             "report_id_B": transforms.report_id(told),
-            "row_B": np.int32(row),
+            "row_B": np.array(row, np.int32),
         }
 
     def _tokens(self, example: Example) -> list[int]:

@@ -36,9 +36,8 @@ def load_manifest(path: str | Path) -> dict[str, Any]:
     except json.JSONDecodeError:
         raise InputError(f"{schema.MANIFEST} of {str(path)!r} is damaged: run preprocessing again") from None
     if manifest.get("schema") != schema.SCHEMA_VERSION:
-        raise InputError(
-            f"the dataset has schema {manifest.get('schema')}, this code reads {schema.SCHEMA_VERSION}: preprocess again"
-        )
+        found, ours = manifest.get("schema"), schema.SCHEMA_VERSION
+        raise InputError(f"the dataset has schema {found}, this code reads {ours}: preprocess again")
     return manifest
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from cmr_jax.data import schema
 from cmr_jax.errors import InputError
 
 
@@ -32,7 +31,7 @@ class Tokenizer:
         return self._model.encode(text)
 
     def frame(self, tokens: list[int], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """`<s> tokens </s>` cut and padded to `length`: int32 ids `L` and the mask `L` of those that are not padding."""
+        """`<s> tokens </s>` cut and padded to `length`: int32 ids `L`, and the mask `L` that is False on padding."""
         ids = [self._model.bos_id(), *tokens[: length - 2], self._model.eos_id()]
         out = np.zeros(length, np.int32)
         out[: len(ids)] = ids
@@ -40,4 +39,4 @@ class Tokenizer:
 
     def encode_sections(self, sections: dict[str, str], names: tuple[str, ...]) -> list[int]:
         """The tokens of the named sections, one after the other."""
-        return [token for name in names if name in schema.SECTIONS for token in self.encode(sections[name])]
+        return [token for name in names for token in self.encode(sections[name])]

@@ -56,14 +56,14 @@ def shrink(frames_THW: np.ndarray, size: int) -> np.ndarray:
     Raises:
       InputError: where the records' frames are no multiple of the model's.
     """
-    T, H, W = frames_THW.shape
-    if H == size:
-        return frames_THW
+    T, H, _ = frames_THW.shape
     if H % size:
         raise InputError(
             f"records of {H} px cannot feed a model of {size} px: set config.model.video.image_size to a divisor of {H}"
         )
     k = H // size
+    if k == 1:
+        return frames_THW
     return (frames_THW.reshape(T, size, k, size, k).mean(axis=(2, 4)) + 0.5).astype(np.uint8)
 
 
@@ -108,6 +108,6 @@ def study_arrays(
     return {"video_BVTHW": video_VTHW, "video_mask_BVT": mask_VT, "view_BV": view_V, "slice_BV": slice_V}
 
 
-def report_id(example: Example) -> np.int32:
+def report_id(example: Example) -> np.ndarray:
     """A number that is equal for reports that say the same. 31 bits: within a batch a clash is all but impossible."""
-    return np.int32(zlib.crc32(example["report_hash"].encode()) & 0x7FFFFFFF)
+    return np.array(zlib.crc32(example["report_hash"].encode()) & 0x7FFFFFFF, np.int32)

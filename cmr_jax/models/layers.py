@@ -70,7 +70,7 @@ class Stack(nnx.Module):
     def __init__(self, block: Callable[[nnx.Rngs], nnx.Module], depth: int, remat: str, rngs: nnx.Rngs):
         self.depth = depth
         self.remat = remat
-        self.blocks = nnx.vmap(block, in_axes=0, out_axes=0)(rngs.fork(split=depth))
+        self.blocks = nnx.vmap(block, in_axes=0, out_axes=0)(rngs.split(depth))
 
     def __call__(self, x: jax.Array, *args: Any, key: jax.Array | None = None, constrain: Constrain) -> jax.Array:
         """Each block is called as `block(x, *args, key=…)`; its output's batch sharding is restated."""

@@ -6,7 +6,6 @@ place (renamed last), and restoring hashes them again. A damaged step is named a
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -56,7 +55,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             (self.folder / MANIFESTS).mkdir(parents=True, exist_ok=True)
         multihost_utils.sync_global_devices(f"checkpoint folder {step}")
-        ocp.save(self._step_dir(step), _as_dict(state), overwrite=True)
+        ocp.save(str(self._step_dir(step)), _as_dict(state), overwrite=True)
         if jax.process_index() == 0:
             self._commit(step)
         multihost_utils.sync_global_devices(f"checkpoint {step}")
@@ -65,7 +64,7 @@ class Checkpoints:
         manifest = self._manifest(step)
         temporary = manifest.with_suffix(".tmp")
         temporary.write_text(json.dumps({"step": step, "sha256": _hashes(self._step_dir(step))}, indent=1))
-        os.replace(temporary, manifest)
+        temporary.replace(manifest)
         for old in self.steps()[: -self.keep]:
             # The manifest goes first: what is left if we die here is not a checkpoint any more.
             self._manifest(old).unlink()
@@ -102,7 +101,7 @@ class Checkpoints:
             have = ", ".join(map(str, self.steps())) or "none"
             raise InputError(f"no undamaged checkpoint of step {step} (there: {have})")
         try:
-            tree = ocp.load(self._step_dir(step), _as_dict(abstract))
+            tree = ocp.load(str(self._step_dir(step)), _as_dict(abstract))
         except (ValueError, KeyError) as error:
             raise InputError(f"checkpoint {step} does not fit this config's model: {error}") from error
         return TrainState(**tree)

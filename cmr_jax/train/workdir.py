@@ -1,9 +1,8 @@
-"""What a run's folder says of itself: `config.json` (settings, resolved) and the tokenizer its model was trained with."""
+"""What a run's folder says of itself: `config.json` (settings, resolved) and the tokenizer of its model."""
 
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def _create(workdir: Path, config: Config) -> None:
     # Renamed into place last: a workdir with a config.json is a complete one.
     temporary = workdir / (CONFIG + ".tmp")
     temporary.write_text(json.dumps(about, indent=1))
-    os.replace(temporary, workdir / CONFIG)
+    temporary.replace(workdir / CONFIG)
 
 
 def load(workdir: Path) -> Run:

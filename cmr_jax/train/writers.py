@@ -1,7 +1,6 @@
 """Where metrics go: one JSON object a line, and TensorBoard."""
 
 import json
-import os
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -22,7 +21,7 @@ class MetricsWriter:
             kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= start_step]
             temporary = self._path.with_suffix(".tmp")
             temporary.write_text("".join(line + "\n" for line in kept))
-            os.replace(temporary, self._path)
+            temporary.replace(self._path)
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 

@@ -1,0 +1,69 @@
+"""N processes of a training job on one machine, for tests and laptops.
+
+    python -m launch.local --processes 2 --devices 4 -- --config configs/demo.py --workdir W --config.data.path=D
+
+Everything after `--` goes to cmr_jax.bin.train. Each process sees `--devices` simulated CPU devices (0: the machine's
+own accelerators). When one process fails the others are stopped: they would wait for it for ever.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from absl import flags
+
+from cmr_jax import cli
+from cmr_jax.errors import InputError
+
+_PROCESSES = flags.DEFINE_integer("processes", 2, "Processes to start.", lower_bound=1)
+_DEVICES = flags.DEFINE_integer("devices", 4, "Simulated CPU devices of each; 0: real ones.", lower_bound=0)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launch(arguments: list[str], processes: int, devices: int) -> int:
+    """Runs the job and returns the exit code of the first process that failed, or 0."""
+    environment = dict(os.environ)
+    if devices:
+        environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    base = [sys.executable, "-m", "cmr_jax.bin.train", "--distributed", f"--coordinator=127.0.0.1:{free_port()}"]
+    running = [
+        subprocess.Popen([*base, f"--num_processes={processes}", f"--process_id={i}", *arguments], env=environment)
+        for i in range(processes)
+    ]
+    try:
+        while True:
+            codes = [process.poll() for process in running]
+            failed = [code for code in codes if code]
+            if failed or all(code == 0 for code in codes):
+                return failed[0] if failed else 0
+            time.sleep(0.1)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _main(arguments: list[str]) -> int:
+    if not arguments:
+        raise InputError("nothing to run: give the trainer's flags after --")
+    return launch(arguments, _PROCESSES.value, _DEVICES.value)
+
+
+def main() -> None:
+    # Cut at `--` ourselves: absl would hand back what follows, but only after reading the trainer's flags as ours.
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments = sys.argv[cut + 1 :]
+    sys.argv = sys.argv[:cut]
+    cli.run(lambda: _main(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The sharded loss against its dense oracle, in value and gradient, on eight devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AxisType, Mesh
+
+from cmr_jax import losses
+
+SHAPES = {"8x1": (8, 1), "4x2": (4, 2), "1x8": (1, 8), "2x1": (2, 1)}
+
+
+def _mesh(name: str) -> Mesh:
+    data, fsdp = SHAPES[name]
+    devices = np.array(jax.devices()[: data * fsdp]).reshape(data, fsdp)
+    return Mesh(devices, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+def _unit(rng: np.random.Generator, rows: int, width: int) -> jax.Array:
+    x = rng.normal(size=(rows, width))
+    return jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), jnp.float32)
+
+
+def _case(seed: int, rows: int = 32, width: int = 16):
+    rng = np.random.default_rng(seed)
+    ids = jnp.asarray(rng.integers(0, rows // 2, rows), jnp.int32)
+    return _unit(rng, rows, width), _unit(rng, rows, width), ids
+
+
+def _relative(got, want) -> float:
+    """Distance over length of the trees as one vector each."""
+    got, want = (np.concatenate([np.ravel(x).astype(np.float64) for x in jax.tree.leaves(t)]) for t in (got, want))
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize("kind", losses.KINDS)
+@pytest.mark.parametrize("positives", ["own", "same_report"])
+def test_sharded_equals_dense_in_value_and_gradient(shape: str, kind: str, positives: str):
+    image, text, ids = _case(seed=3)
+    ids = ids if positives == "same_report" else None
+    targets = None if ids is None else (ids[:, None] == ids[None, :]).astype(jnp.float32)
+    mesh = _mesh(shape)
+    scale, bias = jnp.float32(14.0), jnp.float32(-10.0)  # where CLIP and SigLIP start
+
+    def dense(image, text, scale, bias):
+        return losses.dense(kind, image, text, scale=scale, bias=bias, targets_BB=targets)
+
+    def sharded(image, text, scale, bias):
+        return losses.sharded(kind, image, text, scale=scale, bias=bias, mesh=mesh, positive_ids_B=ids)
+
+    argnums = (0, 1, 2, 3) if kind == "sigmoid" else (0, 1, 2)
+    arguments = (image, text, scale, bias)
+    want, want_grads = jax.value_and_grad(dense, argnums)(*arguments)
+    got, got_grads = jax.jit(jax.value_and_grad(sharded, argnums))(*arguments)
+    assert _relative(got, want) <= 1e-6
+    assert _relative(got_grads, want_grads) <= 1e-6
+    assert _relative(got_grads[:2], want_grads[:2]) <= 1e-6
+    # The gradients of scale and bias are sums that cancel: only float64 tells a wrong one from a rounded one.
+    with jax.enable_x64(True):
+        arguments = tuple(jnp.asarray(np.asarray(x), jnp.float64) for x in arguments)
+        want_grads = jax.value_and_grad(dense, argnums)(*arguments)
+        got_grads = jax.jit(jax.value_and_grad(sharded, argnums))(*arguments)
+        for mine, oracle in zip(jax.tree.leaves(got_grads), jax.tree.leaves(want_grads), strict=True):
+            assert _relative(mine, oracle) <= 1e-12
+
+
+@functools.cache
+def _softmax_on_4x2():
+    mesh = _mesh("4x2")
+    return jax.jit(lambda a, b, ids: losses.sharded("softmax", a, b, scale=10.0, mesh=mesh, positive_ids_B=ids))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), groups=st.integers(1, 16))
+def test_duplicate_reports_in_any_number(seed: int, groups: int):
+    image, text, _ = _case(seed, rows=16, width=8)
+    ids = jnp.asarray(np.random.default_rng(seed).integers(0, groups, 16), jnp.int32)
+    targets = (ids[:, None] == ids[None, :]).astype(jnp.float32)
+    want = losses.dense("softmax", image, text, scale=10.0, targets_BB=targets)
+    got = _softmax_on_4x2()(image, text, ids)
+    assert _relative(got, want) <= 1e-6
+
+
+def test_softmax_is_the_mean_of_the_directions_by_hand():
+    image, text, _ = _case(seed=0, rows=4, width=4)
+    logits = 5.0 * np.asarray(image, np.float64) @ np.asarray(text, np.float64).T
+    rows = -np.diag(logits - np.log(np.exp(logits).sum(1, keepdims=True)))
+    columns = -np.diag(logits - np.log(np.exp(logits).sum(0, keepdims=True)))
+    assert float(losses.dense("softmax", image, text, scale=5.0)) == pytest.approx((rows + columns).mean() / 2, rel=1e-6)
+
+
+def test_sigmoid_by_hand():
+    image, text, _ = _case(seed=1, rows=4, width=4)
+    logits = 5.0 * np.asarray(image, np.float64) @ np.asarray(text, np.float64).T - 2.0
+    sign = 2 * np.eye(4) - 1
+    want = np.log1p(np.exp(-sign * logits)).sum() / 4
+    assert float(losses.dense("sigmoid", image, text, scale=5.0, bias=-2.0)) == pytest.approx(want, rel=1e-6)
+
+
+def test_unknown_kind_or_method_says_what_there_is():
+    image, text, _ = _case(seed=0, rows=8)
+    with pytest.raises(ValueError, match="softmax, sigmoid"):
+        losses.dense("hinge", image, text, scale=1.0)
+    with pytest.raises(ValueError, match="gather"):
+        losses.sharded("softmax", image, text, scale=1.0, mesh=_mesh("8x1"), method="telepathy")
+
+
+def test_no_device_holds_the_whole_similarity_matrix():
+    """64 rows a device of 512: the compiled loss may hold 64 x 512 logits, never 512 x 512."""
+    rows = 512
+    image, text, _ = _case(seed=2, rows=rows, width=8)
+    run = jax.jit(lambda a, b: losses.sharded("softmax", a, b, scale=10.0, mesh=_mesh("8x1")))
+    program = run.lower(image, text).compile().as_text()
+    assert f"f32[{rows // 8},{rows}]" in program
+    assert f"f32[{rows},{rows}]" not in program
