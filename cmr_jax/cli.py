@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from cmr_jax.errors import InputError
 
@@ -41,6 +41,8 @@ def run(main: Callable[[], int | None]) -> None:
 
     `InputError` becomes one line on stderr and exit 2.
     """
+
+    logging.set_verbosity(logging.WARNING)
 
     def guarded(_: Sequence[str]) -> int | None:
         try:

@@ -76,8 +76,8 @@ class ModelConfig:
 class LossConfig:
     kind: str = "softmax"
     method: str = "gather"
-    # Reports that say the same are positives of one another.
-    same_report_positive: bool = True
+    # Studies that show the same text are positives of one another.
+    same_text_positive: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, types.GenericAlias):
         if isinstance(value, str) or not all(isinstance(v, str) for v in value):
             raise InputError(f"{where} is a list of names, not {value!r}")
-        return tuple(value)
+        return tuple(name for item in value for name in item.split(","))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

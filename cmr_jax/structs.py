@@ -29,7 +29,7 @@ class Batch:
 
     `video_BVTHW` uint8; `video_mask_BVT` bool, False for frames that pad; `view_BV` int32 rows of `schema.VIEWS`;
     `slice_BV` float32, 0 at the base and 1 at the apex of the stack; `tokens_BL` int32; `token_mask_BL` bool;
-    `report_id_B` int32, equal for studies whose reports say the same; `row_B` int32, the study's row in its split.
+    `text_id_B` int32, equal for studies that show the same text; `row_B` int32, the study's row in its split.
     """
 
     video_BVTHW: Any
@@ -38,7 +38,7 @@ class Batch:
     slice_BV: Any
     tokens_BL: Any
     token_mask_BL: Any
-    report_id_B: Any
+    text_id_B: Any
     row_B: Any
 
 

@@ -6,7 +6,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from cmr_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig, VideoConfig
+from cmr_jax.config import (
+    Config,
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimConfig,
+    TextConfig,
+    TrainConfig,
+    VideoConfig,
+)
 from cmr_jax.data import schema
 from cmr_jax.models.build import Model, build
 from cmr_jax.structs import Batch
@@ -16,13 +25,13 @@ TEXT = TextConfig(vocab_size=40, length=16, width=32, depth=2, heads=2)
 MODEL = ModelConfig(video=VIDEO, text=TEXT, embed_dim=16, dtype="float32", remat="none")
 
 
-def config(path: Any = "", *, mesh: MeshConfig = MeshConfig(), **train: Any) -> Config:
+def config(path: Any = "", *, mesh: MeshConfig | None = None, **train: Any) -> Config:
     text = dataclasses.replace(TEXT, vocab_size=0)
     return Config(
         data=DataConfig(path=str(path), views=("cine_sax", "cine_sax", "cine_4ch"), shift_px=1),
         model=dataclasses.replace(MODEL, text=text),
         optim=OptimConfig(learning_rate=3e-3, warmup_steps=4),
-        mesh=mesh,
+        mesh=mesh or MeshConfig(),
         train=TrainConfig(**{"steps": 8, "batch_size": 16, "log_every": 1, "checkpoint_every": 0, **train}),
     )
 
@@ -42,7 +51,7 @@ def batch(size: int = 8, series: int = 3, seed: int = 0) -> Batch:
         slice_BV=rng.random((size, series)).astype(np.float32),
         tokens_BL=rng.integers(4, 40, (size, TEXT.length)).astype(np.int32),
         token_mask_BL=np.arange(TEXT.length)[None, :] < lengths[:, None],
-        report_id_B=np.arange(size, dtype=np.int32),
+        text_id_B=np.arange(size, dtype=np.int32),
         row_B=np.arange(size, dtype=np.int32),
     )
     return jax.tree.map(jax.numpy.asarray, host)

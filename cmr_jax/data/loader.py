@@ -7,12 +7,20 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
-from cmr_jax.config import Config, nearest
+from cmr_jax.config import Config, DataConfig, nearest
 from cmr_jax.data import order, schema, transforms
 from cmr_jax.data.records import Example, Split
 from cmr_jax.data.tokenizer import Tokenizer
 from cmr_jax.errors import InputError
 from cmr_jax.structs import Batch
+
+
+def check_names(data: DataConfig) -> None:
+    """Raises InputError for a view or a section that no record can have, naming the nearest that it can."""
+    for key, known in (("views", schema.VIEWS), ("fallback_views", schema.VIEWS), ("sections", schema.SECTIONS)):
+        for name in getattr(data, key):
+            if name not in known:
+                raise InputError(f"config.data.{key} has no {name!r}{nearest(name, list(known))}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +32,6 @@ class Loader:
     tokenizer: Tokenizer
     config: Config
     stored_tokens: bool
-
-    def __post_init__(self) -> None:
-        for key, known in (("views", schema.VIEWS), ("fallback_views", schema.VIEWS), ("sections", schema.SECTIONS)):
-            for name in getattr(self.config.data, key):
-                if name not in known:
-                    raise InputError(f"config.data.{key} has no {name!r}{nearest(name, list(known))}")
 
     def batch(self, rows_B: np.ndarray, *, step: int | None = None, first: int = 0) -> Batch:
         """The studies at `rows_B` as host arrays.
@@ -57,7 +59,7 @@ class Loader:
             **transforms.study_arrays(example, data, self.config.model.video, rng),
             "tokens_BL": tokens_L,
             "token_mask_BL": mask_L,
-            "report_id_B": transforms.report_id(told),
+            "text_id_B": transforms.text_id(tokens_L),
             "row_B": np.array(row, np.int32),
         }
 

@@ -40,7 +40,8 @@ def embed_split(
     run = jax.jit(both, out_shardings=sharding.replicated(mesh))
     images, texts = [], []
     batches = list(eval_rows(len(loader.split), batch_size))
-    for rows, real in tqdm(batches, unit="batch", desc=f"embed {loader.split.name}", disable=None if progress else True):
+    shown = tqdm(batches, unit="batch", desc=f"embed {loader.split.name}", disable=None if progress else True)
+    for rows, real in shown:
         mine = host_rows(rows, jax.process_index(), jax.process_count())
         image, text = run(params, sharding.put_batch(loader.batch(mine), mesh))
         images.append(np.asarray(image)[:real])

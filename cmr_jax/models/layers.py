@@ -43,7 +43,10 @@ class Attention(nnx.Module):
         qkv_BL3NK = self.qkv(x_BLD).reshape(B, L, 3, self.heads, D // self.heads)
         q, k, v = (qkv_BL3NK[:, :, i] for i in range(3))
         mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :]
-        return self.out(jax.nn.dot_product_attention(q, k, v, mask=mask_B11L).reshape(B, L, D))
+        # JAX's own attention mixes its float32 scores with bfloat16 values, which strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            mixed_BLNK = jax.nn.dot_product_attention(q, k, v, mask=mask_B11L)
+        return self.out(mixed_BLNK.reshape(B, L, D))
 
 
 class Mlp(nnx.Module):

@@ -13,6 +13,8 @@ from cmr_jax.config import VideoConfig
 from cmr_jax.models.layers import Attention, Constrain, Mlp, Stack, dropout, linear, masked_mean, norm
 from cmr_jax.models.posemb import phase_circle
 
+PHASE_HARMONICS = 4
+
 
 class SpaceTimeBlock(nnx.Module):
     """Attention along time at each patch, then over the patches of each frame, then an MLP; pre-norm residuals."""
@@ -47,7 +49,7 @@ class VideoTower(nnx.Module):
         patches = (config.image_size // config.patch) ** 2
         self.patch = linear(config.tubelet * config.patch**2, config.width, dtype, rngs)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (patches, config.width), jnp.float32))
-        self.phase_position = linear(config.width, config.width, dtype, rngs, bias=False)
+        self.phase_position = linear(2 * PHASE_HARMONICS, config.width, dtype, rngs, bias=False)
         self.stack = Stack(lambda r: SpaceTimeBlock(config, dtype, rate, r), config.depth, remat, rngs)
         self.norm = norm(config.width, rngs)
 
@@ -67,7 +69,7 @@ class VideoTower(nnx.Module):
         """
         tokens_MTPF = self._tubelets(video_MTHW)
         T, c = tokens_MTPF.shape[1], self.config
-        phases_TD = self.phase_position(phase_circle(T, c.width).astype(self.dtype))
+        phases_TD = self.phase_position(phase_circle(T, PHASE_HARMONICS))
         x_MTPD = self.patch(tokens_MTPF) + self.position[...].astype(self.dtype)[None, None]
         x_MTPD = x_MTPD + phases_TD[None, :, None, :] + context_MD.astype(self.dtype)[:, None, None, :]
         mask_MT = mask_MT.reshape(-1, T, c.tubelet).any(axis=2)

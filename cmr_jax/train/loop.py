@@ -57,7 +57,8 @@ def train(
                 batch = next(batches)
             state, metrics = step_fn(state, sharding.put_batch(batch, mesh))
             log.advance(step, metrics, clock)
-            if _due(step, config.train.eval_every, config.train.steps):
+            if evaluators and _due(step, config.train.eval_every, config.train.steps):
+                log.flush(clock)
                 for evaluate in evaluators:
                     log.write(step, evaluate(state.params))
             if _due(step, config.train.checkpoint_every, config.train.steps) or step == config.train.steps:

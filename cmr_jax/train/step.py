@@ -33,7 +33,7 @@ def make_step(config: Config, model: Model, optimizer: optax.GradientTransformat
             bias=out["bias"],
             mesh=mesh,
             method=config.loss.method,
-            positive_ids_B=batch.report_id_B if config.loss.same_report_positive else None,
+            positive_ids_B=batch.text_id_B if config.loss.same_text_positive else None,
         )
         return loss, out["scale"]
 

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from cmr_jax import config as config_lib
 from cmr_jax.config import Config
 from cmr_jax.data import records, schema
-from cmr_jax.data.loader import Loader
+from cmr_jax.data.loader import Loader, check_names
 from cmr_jax.data.records import Split
 from cmr_jax.data.tokenizer import Tokenizer
 from cmr_jax.errors import InputError
@@ -49,6 +49,7 @@ def prepare(workdir: Path, config: Config) -> Run:
     """
     if not config.data.path:
         raise InputError("config.data.path is empty: give --config.data.path=DIR, the --out of preprocessing.run")
+    check_names(config.data)
     records.load_manifest(config.data.path)
     if jax.process_index() == 0 and not (workdir / CONFIG).exists():
         _create(workdir, config)

@@ -1,0 +1,218 @@
+"""Embeddings as plain files: the seam between the part that needs JAX and the part that scores.
+
+A folder holds `image.npy` and `text.npy` (float32, N x E, row i of both is study i), `ids.csv` (`row, study_id,
+patient_id, split, report_hash`, then one column a label) and `manifest.json` (at least `{"schema": 1, "n": N}`).
+
+Unit length: what we write is of unit length. Embeddings made elsewhere may not be; since scores are cosines, `load`
+scales rows that are off by more than 1e-3 to unit length and says so in `notes`. A row of zeros has no direction: it
+stays as it is and ties with everything.
+"""
+
+import csv
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cmr_jax.errors import InputError
+from cmr_jax.evals.ranking import check_embeddings
+
+SCHEMA_VERSION = 1
+COLUMNS = ("row", "study_id", "patient_id", "split", "report_hash")
+PROVENANCE = ("checkpoint_step", "checkpoint_sha256", "config_sha256", "data_manifest_sha256")
+ALL_SPLITS = "all"
+_FILES = ("image.npy", "text.npy", "ids.csv", "manifest.json")
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """N studies: `image_NE` and `text_NE` float32, `ids` the columns of ids.csv (N strings each) by name."""
+
+    image_NE: np.ndarray
+    text_NE: np.ndarray
+    ids: dict[str, list[str]]
+    manifest: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_NE)
+
+    @property
+    def labels(self) -> list[str]:
+        return [name for name in self.ids if name not in COLUMNS]
+
+    def label(self, name: str) -> list[str]:
+        """The values of a label column; raises InputError naming the nearest where there is none."""
+        if name not in self.labels:
+            raise InputError(f"no label column {name!r} in the embeddings{nearest(name, self.labels)}")
+        return self.ids[name]
+
+    def patients(self) -> list[str]:
+        """The patient of each row; a row without one stands for itself."""
+        return [patient or f"row {row}" for row, patient in enumerate(self.ids["patient_id"])]
+
+    def reports(self) -> list[str]:
+        """The report hash of each row; a row without one equals no other."""
+        return [report or f"row {row}" for row, report in enumerate(self.ids["report_hash"])]
+
+    def provenance(self) -> dict[str, str]:
+        return {name: str(self.manifest.get(name) or "unknown") for name in PROVENANCE}
+
+    def rows(self, split: str) -> np.ndarray:
+        """The rows of `split` ("all": every row); raises InputError where there is none."""
+        splits = np.array(self.ids["split"])
+        rows = np.arange(len(self)) if split == ALL_SPLITS else np.flatnonzero(splits == split)
+        if not len(rows):
+            known = ", ".join(sorted(set(self.ids["split"]))) or "none"
+            raise InputError(f"no study of split {split!r} in the embeddings; its splits: {known}")
+        return rows
+
+    def take(self, rows: np.ndarray) -> "Embeddings":
+        """The studies `rows`, in that order."""
+        ids = {name: [column[row] for row in rows] for name, column in self.ids.items()}
+        return dataclasses.replace(self, image_NE=self.image_NE[rows], text_NE=self.text_NE[rows], ids=ids)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the known name closest to `name`, and all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(names) or 'none'})"
+
+
+def save(embeddings: Embeddings, folder: str | os.PathLike[str]) -> None:
+    """Writes `embeddings` to `folder` whole or not at all, in place of embeddings that stand there.
+
+    Raises InputError where the embeddings are inconsistent or `folder` holds anything but embeddings.
+    """
+    target = pathlib.Path(folder)
+    embeddings = _checked(embeddings)
+    if target.exists() and (not target.is_dir() or {entry.name for entry in target.iterdir()} - set(_FILES)):
+        raise InputError("the output folder holds other files than embeddings: choose a new folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".embeddings-", dir=target.parent) as scratch:
+        stage = pathlib.Path(scratch, "new")
+        stage.mkdir()
+        np.save(stage / "image.npy", embeddings.image_NE)
+        np.save(stage / "text.npy", embeddings.text_NE)
+        with (stage / "ids.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            names = [*COLUMNS, *embeddings.labels]
+            writer.writerow(names)
+            writer.writerows(zip(*(embeddings.ids[name] for name in names), strict=True))
+        manifest = {**embeddings.manifest, "schema": SCHEMA_VERSION, "n": len(embeddings)}
+        (stage / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.move(target, pathlib.Path(scratch, "old"))
+        stage.rename(target)
+
+
+def load(folder: str | os.PathLike[str]) -> Embeddings:
+    """Reads and checks a folder of embeddings; raises InputError naming what is wrong with it."""
+    source = pathlib.Path(folder)
+    if not source.is_dir():
+        raise InputError(f"no folder of embeddings at {str(source)!r}; make one with python -m cmr_jax.bin.embed")
+    for name in _FILES:
+        if not (source / name).is_file():
+            raise InputError(f"the folder of embeddings has no {name}; it needs {', '.join(_FILES)}")
+    manifest = _read_manifest(source / "manifest.json")
+    image_NE, notes = _unit_rows("image", _read_array(source / "image.npy"))
+    text_NE, more = _unit_rows("text", _read_array(source / "text.npy"))
+    return _checked(Embeddings(image_NE, text_NE, _read_ids(source / "ids.csv"), manifest, (*notes, *more)))
+
+
+def obtain(
+    *,
+    embeddings: str | None,
+    workdir: str | None,
+    checkpoint: str | None,
+    data: str | None,
+    splits: Sequence[str],
+    step: int | None,
+) -> Embeddings:
+    """Embeddings from their folder, or made now from a model and a data set (only then is JAX imported)."""
+    if embeddings:
+        return load(embeddings)
+    if not (workdir or checkpoint) or not data:
+        raise InputError("give --embeddings=DIR, or --workdir=DIR (or --checkpoint=DIR) together with --data=DIR")
+    from cmr_jax.evals import embed
+
+    return embed.embed_dataset(workdir=workdir, checkpoint=checkpoint, data=data, splits=tuple(splits), step=step)
+
+
+def _checked(embeddings: Embeddings) -> Embeddings:
+    check_embeddings("image", embeddings.image_NE)
+    check_embeddings("text", embeddings.text_NE)
+    if embeddings.image_NE.shape != embeddings.text_NE.shape:
+        raise InputError(
+            f"image.npy is {embeddings.image_NE.shape} and text.npy {embeddings.text_NE.shape}: row i of both must be "
+            "study i, and both need the same number of features"
+        )
+    missing = [name for name in COLUMNS if name not in embeddings.ids]
+    if missing:
+        raise InputError(f"ids.csv has no column {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
+    counts = {len(column) for column in embeddings.ids.values()}
+    if counts != {len(embeddings)}:
+        raise InputError(f"ids.csv has {max(counts)} rows and image.npy {len(embeddings)}: they must agree")
+    if embeddings.ids["row"] != [str(row) for row in range(len(embeddings))]:
+        raise InputError("the column row of ids.csv must count 0, 1, 2, … in the order of the arrays")
+    if embeddings.manifest.get("n", len(embeddings)) != len(embeddings):
+        raise InputError(f"manifest.json says n = {embeddings.manifest['n']} and image.npy has {len(embeddings)} rows")
+    return embeddings
+
+
+def _read_array(path: pathlib.Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path.name} is not a NumPy array file, or is damaged: write it with numpy.save") from error
+    if array.dtype.kind != "f":
+        raise InputError(f"{path.name} holds {array.dtype}; write the embeddings as float32")
+    # Where a float64 is too large for float32 it becomes infinite, and the check after this names the row.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
+def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError('manifest.json is not JSON; it needs at least {"schema": 1, "n": N}') from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION or "n" not in manifest:
+        raise InputError(f'manifest.json needs at least {{"schema": {SCHEMA_VERSION}, "n": N}}')
+    return manifest
+
+
+def _read_ids(path: pathlib.Path) -> dict[str, list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = csv.reader(file)
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise InputError("ids.csv is empty or not a UTF-8 CSV file") from error
+    if len(set(header)) != len(header):
+        raise InputError("ids.csv names a column twice")
+    ragged = [number for number, row in enumerate(rows, start=2) if len(row) != len(header)]
+    if ragged:
+        raise InputError(f"line {ragged[0]} of ids.csv does not have the {len(header)} fields of its header")
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+
+
+def _unit_rows(name: str, rows_NE: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    check_embeddings(name, rows_NE)
+    length_N = np.linalg.norm(rows_NE.astype(np.float64), axis=1)
+    empty = length_N == 0
+    off = (np.abs(length_N - 1) > _UNIT_TOLERANCE) & ~empty
+    if off.any():
+        rows_NE = rows_NE.copy()
+        rows_NE[off] = rows_NE[off] / length_N[off, None]
+    notes = [f"{off.sum()} of {len(off)} {name} embeddings were not of unit length and were scaled to it"]
+    zero = [f"{empty.sum()} of {len(off)} {name} embeddings are all zeros: they tie with everything"]
+    return rows_NE, notes * bool(off.any()) + zero * bool(empty.any())

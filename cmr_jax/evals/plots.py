@@ -1,0 +1,135 @@
+"""Plots of the evaluations, drawn without a display."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cmr_jax.evals.ranking import Ranks
+from cmr_jax.evals.retrieval import DIRECTIONS, DUPLICATE_AWARE
+
+if TYPE_CHECKING:
+    # Only for annotations, as in report.py.
+    from cmr_jax.evals.classification import Scored
+
+_DEEPEST = 100
+_BINS = 10
+_KINDS = {"": "own partner only", DUPLICATE_AWARE: "same report is a hit"}
+_CHANCE = {"color": "0.5", "linestyle": "--", "linewidth": 1}
+
+
+def retrieval(folder: pathlib.Path, ranks: Mapping[str, Ranks]) -> list[str]:
+    """Writes the recall curves and the rank histogram; returns their file names."""
+    items = len(ranks[DIRECTIONS[0]].above_N)
+    depths = np.arange(1, min(items, _DEEPEST) + 1)
+    figure, axes = _figure(1, 2, (10, 4.2))
+    for axis, (prefix, title) in zip(axes, _KINDS.items(), strict=True):
+        for way in DIRECTIONS:
+            recall = [100 * ranks[prefix + way].hit_probability(int(k)).mean() for k in depths]
+            axis.plot(depths, recall, marker="o", markersize=3, label=way.replace("_", " "))
+        chance = [100 * ranks[f"{prefix}chance"].hit_probability(int(k)).mean() for k in depths]
+        axis.plot(depths, chance, label="chance", **_CHANCE)
+        axis.set(title=f"Recall, {title} (n = {items})", xlabel="k", ylabel="R@k (%)", xscale="log", ylim=(0, 103))
+        axis.legend()
+    names = ["retrieval_recall.png"]
+    _save(figure, folder / names[0])
+    figure, axes = _figure(1, 2, (10, 4.2))
+    edges = np.unique(np.geomspace(1, items + 1, 25).round())
+    edges = edges if len(edges) > 1 else np.array([1, 2])
+    for axis, (prefix, title) in zip(axes, _KINDS.items(), strict=True):
+        for way in DIRECTIONS:
+            axis.hist(ranks[prefix + way].expected_rank(), bins=list(edges), alpha=0.55, label=way.replace("_", " "))
+        axis.set(title=f"Rank of the first hit, {title}", xlabel="expected rank", ylabel="queries", xscale="log")
+        axis.legend()
+    names.append("retrieval_ranks.png")
+    _save(figure, folder / names[1])
+    return names
+
+
+def classification(folder: pathlib.Path, scored: "Sequence[Scored]") -> list[str]:
+    """Writes ROC, precision-recall, calibration and confusion of each protocol and label; returns the file names."""
+    names = []
+    for number, each in enumerate(scored):
+        figure, axes = _figure(2, 2, (10, 9))
+        _curves(axes[0, 0], axes[0, 1], each)
+        _calibration(axes[1, 0], each)
+        _confusion(axes[1, 1], each)
+        figure.suptitle(f"{each.protocol}: {each.label.name} (n = {len(each.rows_N)})")
+        # A label's name may not be fit for a file name, and two may become equal once they are: the number tells.
+        safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in each.label.name)
+        names.append(f"classification_{number:02d}_{each.protocol}_{safe}.png")
+        _save(figure, folder / names[-1])
+    return names
+
+
+def _curves(roc: Any, pr: Any, scored: "Scored") -> None:
+    for question, truth_N in enumerate(scored.truth_NQ.T):
+        score_N = scored.fit.score_NQ[:, question]
+        if truth_N.all() or not truth_N.any() or not np.isfinite(score_N).all():
+            continue
+        order = np.argsort(-score_N, kind="stable")
+        last = np.append(np.diff(score_N[order]) != 0, True)
+        true, false = np.cumsum(truth_N[order])[last], np.cumsum(~truth_N[order])[last]
+        name = scored.label.classes[scored.label.questions[question]]
+        line = roc.plot([0, *(false / false[-1])], [0, *(true / true[-1])], label=name)[0]
+        pr.step(true / true[-1], true / (true + false), where="pre", color=line.get_color(), label=name)
+        pr.axhline(truth_N.mean(), color=line.get_color(), linestyle=":", linewidth=0.8)
+    roc.plot([0, 1], [0, 1], **_CHANCE)
+    roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
+    pr.set(title="Precision-recall (dotted: prevalence)", xlabel="recall", ylabel="precision", ylim=(0, 1.03))
+    for axis in (roc, pr):
+        _legend(axis)
+
+
+def _calibration(axis: Any, scored: "Scored") -> None:
+    axis.plot([0, 1], [0, 1], **_CHANCE)
+    axis.set(title="Calibration (bins of equal count)", xlabel="predicted probability", ylabel="share that is positive")
+    if not np.isfinite(scored.fit.probability_NQ).any():
+        axis.text(0.5, 0.5, "no probabilities", ha="center")
+    for question, truth_N in enumerate(scored.truth_NQ.T):
+        probability_N = scored.fit.probability_NQ[:, question]
+        if not np.isfinite(probability_N).all():
+            continue
+        bins = [part for part in np.array_split(np.argsort(probability_N, kind="stable"), _BINS) if len(part)]
+        axis.plot(
+            [probability_N[part].mean() for part in bins],
+            [truth_N[part].mean() for part in bins],
+            marker="o",
+            markersize=3,
+            label=scored.label.classes[scored.label.questions[question]],
+        )
+    _legend(axis)
+
+
+def _confusion(axis: Any, scored: "Scored") -> None:
+    decided = scored.predicted_N >= 0
+    size = len(scored.label.classes)
+    counts = np.zeros((size, size), int)
+    np.add.at(counts, (scored.truth_N[decided], scored.predicted_N[decided]), 1)
+    axis.imshow(counts, cmap="Blues")
+    for (truth, said), count in np.ndenumerate(counts):
+        dark = count > counts.max() / 2
+        axis.text(said, truth, str(count), ha="center", va="center", color="white" if dark else "black")
+    short = [name if len(name) < 14 else name[:12] + "…" for name in scored.label.classes]
+    axis.set_xticks(range(size), short, rotation=30, ha="right")
+    axis.set_yticks(range(size), short)
+    axis.set(title=f"Confusion ({int((~decided).sum())} without a decision)", xlabel="predicted", ylabel="true")
+
+
+def _legend(axis: Any) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize="small")
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns)
+
+
+def _save(figure: Figure, path: pathlib.Path) -> None:
+    # Without a date or version in the file, equal figures are equal bytes.
+    figure.savefig(path, dpi=110, metadata={"Software": None})

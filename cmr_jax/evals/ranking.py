@@ -1,0 +1,199 @@
+"""Where the first relevant item stands for each query, with exact ties and no N x N matrix.
+
+Two scores are equal or not by one definition: the *exact score* of a pair is the sum over E of the products in the
+dtype of the embeddings, always added in the same order (`exact_scores`). A matrix product adds in an order that depends
+on the block, the thread and the BLAS, so it only decides the pairs whose scores differ by more than its rounding error
+can explain; the few others are decided by their exact scores. The outcome is the same whatever the block, and equal
+rows are equal scores.
+
+NumPy only. Letters: N rows, E embedding, B queries of a block.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from cmr_jax.errors import InputError
+
+_FEW_PAIRS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """For each query, with s its best score among relevant items (all int64, shape N).
+
+    above_N: irrelevant items scored above s. tied_N: irrelevant items scored exactly s. hits_N: relevant items scored
+    exactly s, at least 1.
+    """
+
+    above_N: np.ndarray
+    tied_N: np.ndarray
+    hits_N: np.ndarray
+
+    def expected_rank(self) -> np.ndarray:
+        """Expected rank of the first hit over random orders of the ties, from 1: g + (t + r + 1) / (r + 1)."""
+        return self.above_N + (self.tied_N + self.hits_N + 1) / (self.hits_N + 1)
+
+    def hit_probability(self, k: int) -> np.ndarray:
+        """P(rank of the first hit <= k) = 1 - C(t, m) / C(t + r, m), m = min(max(k - g, 0), t + r)."""
+        pool = self.tied_N + self.hits_N
+        draws = np.clip(k - self.above_N, 0, pool)
+        miss = np.ones(len(pool))
+        for i in range(int(draws.max(initial=0))):
+            drawn = i < draws
+            miss[drawn] *= np.maximum(self.tied_N - i, 0)[drawn] / (pool - i)[drawn]
+        return 1.0 - miss
+
+    def expected_reciprocal(self) -> np.ndarray:
+        """Expectation of 1 / rank of the first hit.
+
+        The first hit is the y-th of the t + r tied items with P(y) = C(t + r - y, r - 1) / C(t + r, r), y = 1..t + 1;
+        so P(1) = r / (t + r), P(y + 1) / P(y) = (t + 1 - y) / (t + r - y), and the expectation is sum P(y) / (g + y).
+        """
+        triples, inverse = np.unique(np.stack([self.above_N, self.tied_N, self.hits_N], 1), axis=0, return_inverse=True)
+        out = np.empty(len(triples))
+        for row, (above, tied, hits) in enumerate(triples):
+            y = np.arange(1, tied + 1)
+            steps = np.concatenate([[hits], tied + 1 - y]) / np.concatenate([[tied + hits], tied + hits - y])
+            out[row] = np.sum(np.cumprod(steps) / (above + np.arange(1, tied + 2)))
+        return out[inverse.reshape(-1)]
+
+
+def chance_ranks(group_N: np.ndarray) -> Ranks:
+    """The ranks of random scores: every item is tied, and the items of the query's group are its hits."""
+    _, inverse, counts = np.unique(group_N, return_inverse=True, return_counts=True)
+    hits = counts[inverse.reshape(-1)]
+    return Ranks(np.zeros_like(hits), len(group_N) - hits, hits)
+
+
+def check_embeddings(name: str, rows_NE: np.ndarray) -> None:
+    """Raises InputError where `rows_NE` is not a float matrix, naming the rows that hold NaN or infinity."""
+    if rows_NE.ndim != 2 or 0 in rows_NE.shape or rows_NE.dtype not in (np.float32, np.float64):
+        raise InputError(
+            f"{name} embeddings must be a float32 matrix of studies x features, not {rows_NE.dtype} {rows_NE.shape}"
+        )
+    bad = np.flatnonzero(~np.isfinite(rows_NE).all(axis=1))
+    if len(bad):
+        shown = ", ".join(map(str, bad[:10])) + (", …" if len(bad) > 10 else "")
+        raise InputError(
+            f"{name} embeddings hold NaN or infinity in {len(bad)} of {len(rows_NE)} rows (counted from 0): {shown}; "
+            "embed these studies again or leave them out"
+        )
+
+
+def exact_scores(query_PE: np.ndarray, gallery_PE: np.ndarray) -> np.ndarray:
+    """Scores of P pairs (row p with row p), each added in the same order whatever P is."""
+    return np.multiply(query_PE, gallery_PE, order="C").sum(axis=-1)
+
+
+def rank_queries(
+    query_NE: np.ndarray,
+    gallery_NE: np.ndarray,
+    groupings: Sequence[np.ndarray],
+    *,
+    block: int = 128,
+    watch: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> list[Ranks]:
+    """The ranks of row i of `query_NE` among the rows of `gallery_NE`, once for each grouping.
+
+    Args:
+      query_NE, gallery_NE: float32 or float64, finite, row i of both is study i.
+      groupings: arrays of N ids; items with the query's id are relevant to it (its own row always is).
+      block: queries scored at a time; bounds the memory (block x N scores) and never changes the result.
+      watch: wraps the loop over blocks, for a progress display.
+    """
+    dtype = np.result_type(query_NE, gallery_NE)
+    pairs = _Pairs(np.ascontiguousarray(query_NE, dtype), np.ascontiguousarray(gallery_NE, dtype))
+    members = [_Members(grouping) for grouping in groupings]
+    found: list[list[np.ndarray]] = [[] for _ in groupings]
+    for start in watch(range(0, len(query_NE), block)):
+        rows_B = np.arange(start, min(start + block, len(query_NE)))
+        scores_BN = pairs.query_NE[rows_B] @ pairs.gallery_NE.T
+        for member, out in zip(members, found, strict=True):
+            out.append(_rank_block(pairs, member, rows_B, scores_BN))
+    return [Ranks(*np.concatenate(parts, axis=1)) for parts in found]
+
+
+class _Pairs:
+    """Exact scores of any (query row, gallery row), and how far a matrix product may be from them."""
+
+    def __init__(self, query_NE: np.ndarray, gallery_NE: np.ndarray):
+        self.query_NE, self.gallery_NE = query_NE, gallery_NE
+        self._first_N, self._distinct_N = distinct_rows(gallery_NE)
+        limits, terms = np.finfo(query_NE.dtype), query_NE.shape[1]
+        norms = np.linalg.norm(query_NE.astype(np.float64), axis=1)
+        largest = np.linalg.norm(gallery_NE.astype(np.float64), axis=1).max()
+        if norms.max() * largest > limits.max / 4:
+            raise InputError("embeddings are too large to multiply: scale them to unit length")
+        # Both sums are within gamma = n u / (1 - n u) times |x| |y| of the true value, in any order of addition
+        # (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1); 1.01 and `tiny` cover the rest.
+        unit = limits.eps / 2 * terms
+        self.slack_N = 2.02 * unit / (1 - unit) * norms * largest + 4 * terms * float(limits.tiny)
+
+    def exact(self, rows_B: np.ndarray, index_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
+        """Exact scores of the queries `rows_B[index_P]` with the items `items_P`."""
+        if len(items_P) <= _FEW_PAIRS:
+            return exact_scores(self.query_NE[rows_B[index_P]], self.gallery_NE[items_P])
+        # Items with equal rows are scored once: with thousands of identical reports they are most of the pairs.
+        codes = index_P * len(self._first_N) + self._distinct_N[items_P]
+        place = np.zeros(len(rows_B) * len(self._first_N), np.int32)
+        place[codes] = 1
+        wanted = np.flatnonzero(place)
+        place[wanted] = np.arange(len(wanted))
+        index, distinct = np.divmod(wanted, len(self._first_N))
+        rows, items = rows_B[index], self._first_N[distinct]
+        out = np.empty(len(wanted), self.query_NE.dtype)
+        for start in range(0, len(wanted), _FEW_PAIRS):
+            part = slice(start, start + _FEW_PAIRS)
+            out[part] = exact_scores(self.query_NE[rows[part]], self.gallery_NE[items[part]])
+        return out[place[codes]]
+
+
+class _Members:
+    """The items of each query's group, as runs of one sorted array."""
+
+    def __init__(self, group_N: np.ndarray):
+        _, inverse, counts = np.unique(group_N, return_inverse=True, return_counts=True)
+        self._group_N = inverse.reshape(-1)
+        self._order = np.argsort(self._group_N, kind="stable")
+        self._counts, self._starts = counts, np.cumsum(counts) - counts
+
+    def of(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs (index into `rows_B`, relevant item), sorted by the first; every index occurs."""
+        counts = self._counts[self._group_N[rows_B]]
+        index = np.repeat(np.arange(len(rows_B)), counts)
+        within = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return index, self._order[np.repeat(self._starts[self._group_N[rows_B]], counts) + within]
+
+
+def _rank_block(pairs: _Pairs, members: _Members, rows_B: np.ndarray, scores_BN: np.ndarray) -> np.ndarray:
+    slack_B = pairs.slack_N[rows_B]
+    index, items = members.of(rows_B)
+    approximate = scores_BN[index, items].astype(np.float64)
+    top_B = np.maximum.reduceat(approximate, np.flatnonzero(np.diff(index, prepend=-1)))
+    close = approximate >= (top_B - 2 * slack_B)[index]
+    index, items = index[close], items[close]
+    exact = pairs.exact(rows_B, index, items)
+    best_B = np.maximum.reduceat(exact, np.flatnonzero(np.diff(index, prepend=-1)))
+    hits_B = np.bincount(index[exact == best_B[index]], minlength=len(rows_B))
+
+    infinity = scores_BN.dtype.type(np.inf)
+    high_B = np.nextafter((best_B + slack_B).astype(scores_BN.dtype), infinity)
+    low_B = np.nextafter((best_B - slack_B).astype(scores_BN.dtype), -infinity)
+    # A relevant item is never above best + slack, so what is above is irrelevant.
+    above_BN = scores_BN > high_B[:, None]
+    doubtful = np.flatnonzero((scores_BN >= low_B[:, None]) ^ above_BN)
+    index, items = np.divmod(doubtful, scores_BN.shape[1])
+    exact = pairs.exact(rows_B, index, items)
+    above_B = np.count_nonzero(above_BN, axis=1) + np.bincount(index[exact > best_B[index]], minlength=len(rows_B))
+    level_B = np.bincount(index[exact == best_B[index]], minlength=len(rows_B))
+    return np.stack([above_B, level_B - hits_B, hits_B])
+
+
+def distinct_rows(rows_NE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of each set of equal rows, and for every row which set it is in; -0 equals 0."""
+    known: dict[bytes, int] = {}
+    sets = [known.setdefault((row + 0.0).tobytes(), len(known)) for row in rows_NE]
+    _, first = np.unique(sets, return_index=True)
+    return first, np.array(sets, np.int64)

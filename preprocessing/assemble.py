@@ -1,0 +1,275 @@
+"""From loose frames to series of S slices x T phases, by geometry and heart phase (rules 1-6 of the field notes).
+
+Series UIDs and descriptions decide nothing here but which frames belong to the same repeat of a measurement.
+"""
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from preprocessing.study import NAN, TIME_KEYS, WEAK_TIME_KEYS, Drop, Frame, Series, Vector
+
+_SAME_COSINE = 0.01
+_SAME_SPACING_MM = 0.002
+_SAME_ECHO_MS = 0.2
+_SAME_POSITION_MM = 0.25
+# Fewer frames than this at a place, told apart by clock or instance number alone, are repeats and not a heart beat.
+_FEWEST_PHASES = 5
+_REPEAT = "repeated acquisition, a later or more complete one is used"
+
+PixelHash = Callable[[Frame], bytes]
+
+
+def assemble(frames: Iterable[Frame], pixel_hash: PixelHash | None = None) -> tuple[list[Series], list[Drop]]:
+    """Builds the series of one study. Every frame ends in exactly one series or one drop.
+
+    `pixel_hash` tells copies from repeats where two frames claim one slice and phase; without it (headers only)
+    both count as repeats.
+    """
+    ordered = sorted(frames, key=lambda f: (f.sop_uid, f.file, f.index))
+    series: list[Series] = []
+    drops: list[Drop] = []
+    for group in _groups(ordered):
+        for part in _by_phase_count(_repeats(_positions(group), drops)):
+            built = _build(part, drops, pixel_hash)
+            if built is not None:
+                series.append(built)
+    return series, drops
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def normal(frame: Frame) -> Vector:
+    """Unit normal of the image plane, right x down: it points away from the viewer."""
+    n = np.cross(frame.right, frame.down)
+    n = n / np.linalg.norm(n)
+    return float(n[0]), float(n[1]), float(n[2])
+
+
+def _close(a: Iterable[float], b: Iterable[float], tolerance: float) -> bool:
+    return all(abs(x - y) <= tolerance or (math.isnan(x) and math.isnan(y)) for x, y in zip(a, b, strict=True))
+
+
+def _groups(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames that could be slices and phases of one measurement. Comparing with a tolerance, not by rounding: two
+    equal orientations may straddle any rounding edge."""
+    groups: list[list[Frame]] = []
+    by_kind: dict[tuple[object, ...], list[list[Frame]]] = defaultdict(list)
+    for frame in frames:
+        candidates = by_kind[(frame.rows, frame.cols, frame.kind)]
+        for group in candidates:
+            first = group[0]
+            if (
+                _close((*frame.right, *frame.down), (*first.right, *first.down), _SAME_COSINE)
+                and _close(frame.spacing, first.spacing, _SAME_SPACING_MM)
+                and _close((frame.echo,), (first.echo,), _SAME_ECHO_MS)
+            ):
+                group.append(frame)
+                break
+        else:
+            candidates.append([frame])
+            groups.append(candidates[-1])
+    return groups
+
+
+def _positions(group: list[Frame]) -> list[list[Frame]]:
+    """Frames slice by slice, along the normal of the group's first frame."""
+    axis = normal(group[0])
+    along = sorted(group, key=lambda f: (_dot(f.position, axis), f.sop_uid, f.file, f.index))
+    slices: list[list[Frame]] = []
+    last = -math.inf
+    for frame in along:
+        place = _dot(frame.position, axis)
+        if place - last > _SAME_POSITION_MM:
+            slices.append([])
+        slices[-1].append(frame)
+        last = place
+    return slices
+
+
+def _usable(values: list[float]) -> bool:
+    return not any(math.isnan(v) for v in values) and len(set(values)) == len(values)
+
+
+def _strong_order(frames: list[Frame]) -> bool:
+    """Whether a true time of the heart, not only a clock or counter, tells all frames apart."""
+    return any(_usable([f.time(key) for f in frames]) for key in TIME_KEYS if key not in WEAK_TIME_KEYS)
+
+
+def _repeats(slices: list[list[Frame]], drops: list[Drop]) -> list[list[Frame]]:
+    """Keeps one measurement where a place was measured several times: the most complete, of equals the last."""
+    kept = []
+    for frames in slices:
+        runs: dict[object, list[Frame]] = defaultdict(list)
+        for frame in frames:
+            runs[(frame.series_number, frame.series_uid)].append(frame)
+        one_each = all(len(run) == 1 for run in runs.values())
+        if len(runs) == 1:
+            runs = _by_acquisition(frames)
+        elif one_each and _strong_order(frames):
+            runs = {None: frames}
+        if len(runs) > 1:
+            chosen = max(runs.values(), key=lambda run: (len(run), _recency(run)))
+            for run in runs.values():
+                if run is not chosen:
+                    drops.extend(Drop(f, _REPEAT) for f in run)
+            frames = chosen
+        kept.append(frames)
+    return kept
+
+
+def _by_acquisition(frames: list[Frame]) -> dict[object, list[Frame]]:
+    """Runs by acquisition number, where these look like repeats and not like the phases of one measurement."""
+    runs: dict[object, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        runs[frame.acquisition].append(frame)
+    many_each = min(len(run) for run in runs.values()) >= _FEWEST_PHASES
+    few_and_untimed = len(frames) < _FEWEST_PHASES and not _strong_order(frames)
+    return runs if many_each or few_and_untimed else {None: frames}
+
+
+def _recency(run: list[Frame]) -> tuple[float, ...]:
+    """Series number before the clock: examinations may pass midnight."""
+    clock = [f.time("AcquisitionTime") for f in run]
+    latest = -math.inf if any(math.isnan(c) for c in clock) else max(clock)
+    return max(f.series_number for f in run), latest, max(f.acquisition for f in run)
+
+
+def _by_phase_count(slices: list[list[Frame]]) -> list[list[list[Frame]]]:
+    """Parts a scout that shares its geometry with a cine: single frames of other series are no ragged slices."""
+    single = [s for s in slices if len(s) == 1]
+    multi = [s for s in slices if len(s) > 1]
+    names = {f.series_uid for s in multi for f in s}
+    apart = [s for s in single if s[0].series_uid not in names]
+    together = [s for s in slices if len(s) > 1 or s[0].series_uid in names]
+    return [part for part in (together, apart) if part]
+
+
+@dataclasses.dataclass
+class _Phases:
+    """The frames of one slice in heart order; `gaps` says that the times show a hole."""
+
+    frames: list[Frame]
+    key: str = ""
+    gaps: bool = False
+
+
+def _order(frames: list[Frame], drops: list[Drop], pixel_hash: PixelHash | None) -> _Phases:
+    """Orders the phases of one slice by the first trustworthy key (rule 4) and removes doubles (rule 5)."""
+    frames = _without_copies(frames, drops)
+    if len(frames) == 1:
+        return _Phases(frames)
+    fallback: _Phases | None = None
+    for key in TIME_KEYS:
+        values = [f.time(key) for f in frames]
+        if any(math.isnan(v) for v in values):
+            continue
+        if len(set(values)) < len(values):
+            if key not in WEAK_TIME_KEYS and _names_phases(values):
+                return _order(_one_of_each(frames, key, drops, pixel_hash), drops, pixel_hash)
+            continue
+        ordered = sorted(frames, key=lambda f: f.time(key))
+        steps = np.diff(sorted(values)) / np.median(np.diff(sorted(values)))
+        if steps.max() <= 1.5:
+            return _Phases(ordered, key)
+        # A hole is a whole number of steps wide; anything else is no clock of the heart, and a later key may be.
+        if len(frames) >= _FEWEST_PHASES and np.abs(steps - np.round(steps)).max() < 0.2 and key not in WEAK_TIME_KEYS:
+            return _Phases(ordered, key, gaps=True)
+        fallback = fallback or _Phases(ordered, key)
+    return fallback or _Phases([])
+
+
+def _without_copies(frames: list[Frame], drops: list[Drop]) -> list[Frame]:
+    """Drops the later of two frames that are the same frame of the same object."""
+    seen: set[tuple[str, int]] = set()
+    out = []
+    for frame in frames:
+        name = (frame.sop_uid, frame.index)
+        if frame.sop_uid and name in seen:
+            drops.append(Drop(frame, "copy of another frame"))
+        else:
+            seen.add(name)
+            out.append(frame)
+    return out
+
+
+def _names_phases(values: list[float]) -> bool:
+    """Whether values that are not unique still name phases: all equally often, or with few doubles."""
+    distinct = set(values)
+    return len(distinct) > 1 and (len({values.count(v) for v in distinct}) == 1 or 2 * len(distinct) > len(values))
+
+
+def _one_of_each(frames: list[Frame], key: str, drops: list[Drop], pixel_hash: PixelHash | None) -> list[Frame]:
+    """Of frames that share a phase, the one of the most complete acquisition, of equals the last."""
+    phases: dict[float, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        phases[frame.time(key)].append(frame)
+    sizes = Counter(frame.acquisition for frame in frames)
+    out = []
+    for same in phases.values():
+        best = max(same, key=lambda f: (sizes[f.acquisition], _recency([f]), f.time("InstanceNumber"), f.sop_uid))
+        out.append(best)
+        for frame in same:
+            if frame is not best:
+                copy = pixel_hash is not None and pixel_hash(frame) == pixel_hash(best)
+                drops.append(Drop(frame, "copy of another frame" if copy else _REPEAT))
+    return out
+
+
+def _build(slices: list[list[Frame]], drops: list[Drop], pixel_hash: PixelHash | None) -> Series | None:
+    """One series of the slices that have every phase; the others are dropped with their reason."""
+    ordered = []
+    for frames in slices:
+        phases = _order(frames, drops, pixel_hash)
+        if not phases.frames:
+            drops.extend(Drop(f, "no key orders the phases of this slice") for f in frames)
+        else:
+            ordered.append(phases)
+    whole = [p for p in ordered if not p.gaps]
+    drops.extend(Drop(f, "slice lacks phases") for p in ordered if p.gaps for f in p.frames)
+    if not whole:
+        return None
+    counts = [len(p.frames) for p in whole]
+    count = max(set(counts), key=lambda c: (c * counts.count(c), c))
+    notes = []
+    for phases in whole:
+        if len(phases.frames) != count:
+            what = "lacks" if len(phases.frames) < count else "has extra"
+            drops.extend(Drop(f, f"slice {what} phases") for f in phases.frames)
+    if len(whole) < len(ordered) or any(c != count for c in counts):
+        notes.append("slices with another number of phases left out")
+    kept = [p for p in whole if len(p.frames) == count]
+    return Series([p.frames for p in kept], phase_key=kept[0].key, notes=tuple(notes))
+
+
+def place(series: Series, flips: tuple[bool, bool, bool]) -> None:
+    """Sets `series.orientation` and orders its slices from the far side to the viewer of the turned image.
+
+    For a short-axis stack shown in the usual way (seen from the apex) that is base to apex.
+    """
+    right, down = turned(series.first, flips)
+    toward = -np.cross(right, down)
+    toward = toward / np.linalg.norm(toward)
+    series.orientation = flips
+    series.frames.sort(key=lambda one_slice: float(np.dot(one_slice[0].position, toward)))
+    along = np.array([np.dot(one_slice[0].position, toward) for one_slice in series.frames])
+    series.slice_position_mm = (along - along[0]).astype(np.float32)
+
+
+def turned(frame: Frame, flips: tuple[bool, bool, bool]) -> tuple[np.ndarray, np.ndarray]:
+    """The (right, down) directions of the image after transpose, row flip, column flip."""
+    transpose, flip_rows, flip_cols = flips
+    right, down = np.array(frame.right), np.array(frame.down)
+    if transpose:
+        right, down = down, right
+    return (-right if flip_cols else right), (-down if flip_rows else down)
+
+
+def times_ms(series: Series) -> np.ndarray:
+    """Milliseconds after the R wave of every frame, `S*T` float32; NaN where unknown."""
+    return np.array([f.trigger_ms for f in series.flat()] or [NAN], np.float32)

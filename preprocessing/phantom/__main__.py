@@ -1,0 +1,83 @@
+"""`python -m preprocessing.phantom`: DICOM and reports of beating hearts that never existed."""
+
+import csv
+import functools
+import pathlib
+
+from absl import flags
+
+from cmr_jax import cli
+from cmr_jax.errors import InputError
+from preprocessing import parallel
+from preprocessing.phantom import dicom, study
+
+_OUT = flags.DEFINE_string("out", None, "Folder to write dicom/, reports.csv and truth.csv to; must be empty or new.")
+_STUDIES = flags.DEFINE_integer("studies", None, "Number of studies.", lower_bound=1, upper_bound=1_000_000)
+_SEED = flags.DEFINE_integer("seed", 0, "The same seed writes the same files.", lower_bound=0)
+_TWO = flags.DEFINE_float(
+    "patients_with_two_studies", 0.25, "Part of the patients who come back.", lower_bound=0.0, upper_bound=1.0
+)
+_VENDOR = flags.DEFINE_enum("vendor", "mixed", [*dicom.VENDORS, "mixed"], "Whose habits the files follow.")
+_ENHANCED = flags.DEFINE_bool("enhanced", False, "Enhanced multi-frame MR instead of one file a frame.")
+_SLICES = flags.DEFINE_integer("slices", 8, "Short-axis slices, base to apex.", lower_bound=3, upper_bound=40)
+_PHASES = flags.DEFINE_integer("phases", 20, "Frames of a cine.", lower_bound=4, upper_bound=100)
+_MATRIX = flags.DEFINE_integer("matrix", 128, "Rows and columns of a picture.", lower_bound=32, upper_bound=512)
+_WORKERS = flags.DEFINE_integer(
+    "num_workers", None, "Processes; default: one a core. The files do not depend on it.", lower_bound=0
+)
+
+
+def _settings() -> tuple[pathlib.Path, study.Settings]:
+    if not _OUT.value or _STUDIES.value is None:
+        raise InputError("--out and --studies are needed: a folder to write to and how many studies")
+    out = pathlib.Path(_OUT.value)
+    if out.exists() and not out.is_dir():
+        raise InputError("--out is a file: give a folder that is empty or does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError("--out is not empty: give a folder that is empty or does not exist yet")
+    return out, study.Settings(
+        studies=_STUDIES.value,
+        seed=_SEED.value,
+        patients_with_two_studies=_TWO.value,
+        vendor=_VENDOR.value,
+        enhanced=_ENHANCED.value,
+        slices=_SLICES.value,
+        phases=_PHASES.value,
+        matrix=_MATRIX.value,
+    )
+
+
+def _write(path: pathlib.Path, rows: list[dict[str, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def generate(out: pathlib.Path, settings: study.Settings, workers: int = 0) -> None:
+    """Writes the whole set; the tables come last, so a folder without them is unfinished."""
+    out.mkdir(parents=True, exist_ok=True)
+    todo = study.visits(settings)
+    one = functools.partial(study.make, settings, out=out)
+    with parallel.Workers(workers) as pool:
+        rows = list(parallel.progress(pool.map(one, todo, chunk=4), len(todo), "phantom"))
+    _write(out / "reports.csv", [report for report, _ in rows])
+    _write(out / "truth.csv", [truth for _, truth in rows])
+
+
+def _main() -> None:
+    out, settings = _settings()
+    workers = parallel.available_cores() if _WORKERS.value is None else _WORKERS.value
+    try:
+        generate(out, settings, workers)
+    except OSError as error:
+        raise InputError(f"cannot write to --out: {error.strerror}") from error
+    print(f"{settings.studies} studies in {out}")
+
+
+def main() -> None:
+    cli.run(_main)
+
+
+if __name__ == "__main__":
+    main()

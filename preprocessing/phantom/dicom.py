@@ -1,0 +1,290 @@
+"""Pictures to DICOM files, in the habits of three vendors, as classic MR images or Enhanced multi-frame MR.
+
+Most elements of a series never change, so they are encoded once; a file is those bytes and the few of its own, in the
+order of their tags (an explicit-VR dataset is nothing but its elements one after the other).
+
+Letters: S slices of a series, T phases of a slice, H W pixels.
+"""
+
+import dataclasses
+import hashlib
+import io
+import pathlib
+
+import numpy as np
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+
+from preprocessing.phantom.render import SLICE_MM, Plane
+
+VENDORS = ("siemens", "ge", "philips")
+_MACHINES = {
+    "siemens": ("SIEMENS", "MAGNETOM Avanto", "syngo MR B19"),
+    "ge": ("GE MEDICAL SYSTEMS", "SIGNA HDx", "14\\LX\\MR Software release:14.0"),
+    "philips": ("Philips Medical Systems", "Achieva", "3.2.3\\3.2.3.1"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What the headers say about an invented person and visit; dates are YYYYMMDD, times HHMMSS."""
+
+    patient_name: str
+    patient_id: str
+    birth_date: str
+    sex: str
+    age: int
+    weight_kg: float
+    height_m: float
+    accession: str
+    physician: str
+    study_uid: str
+    study_date: str
+    study_time: str
+    vendor: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesPlan:
+    """One series: frames `S T H W` uint16 on `S` parallel planes, each phase at `times_ms` (`S T`)."""
+
+    description: str
+    planes: list[Plane]
+    frames: np.ndarray
+    times_ms: np.ndarray
+    interval_ms: float
+    scout: bool = False
+
+
+def uid(*parts: object) -> str:
+    """A valid UID (2.25 and a 128-bit number) that depends on `parts` alone; always 44 characters."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return f"2.25.{10**38 + int.from_bytes(digest, 'big') % (2**128 - 10**38)}"
+
+
+def file_name(*parts: object) -> str:
+    """A name that tells nothing."""
+    return hashlib.sha256("/".join(map(str, ("file", *parts))).encode()).hexdigest()[:16]
+
+
+def decimals(values: np.ndarray) -> list[str]:
+    """Decimal strings of at most 16 characters."""
+    return [f"{value:.6f}" for value in np.asarray(values, float)]
+
+
+def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
+    """What every file of a series says."""
+    maker, model, version = _MACHINES[who.vendor]
+    plane = series.planes[0]
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = who.study_date
+    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = who.study_time
+    ds.AccessionNumber = who.accession
+    ds.Modality = "MR"
+    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = maker, model, version.split("\\")
+    ds.InstitutionName = "Nowhere General Hospital"
+    ds.ReferringPhysicianName = who.physician
+    ds.StudyDescription = "CARDIAC MRI"
+    ds.SeriesDescription = ds.ProtocolName = series.description
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate = who.patient_name, who.patient_id, who.birth_date
+    ds.PatientSex, ds.PatientAge = who.sex, f"{who.age:03d}Y"
+    ds.PatientWeight, ds.PatientSize = f"{who.weight_kg:.0f}", f"{who.height_m:.2f}"
+    ds.BodyPartExamined = "HEART"
+    ds.DeviceSerialNumber = "00000"
+    ds.PatientPosition = "HFS"
+    ds.StudyInstanceUID = who.study_uid
+    ds.SeriesInstanceUID = uid(who.study_uid, "series", number)
+    ds.FrameOfReferenceUID = uid(who.study_uid, "frame of reference")
+    ds.PositionReferenceIndicator = ""
+    ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", number, 1
+    ds.MRAcquisitionType, ds.MagneticFieldStrength = "2D", "1.5"
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows = ds.Columns = plane.size
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    return ds
+
+
+def _slice_gap(series: SeriesPlan) -> float:
+    if series.scout or len(series.planes) < 2:
+        return SLICE_MM
+    return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
+
+
+def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
+    ds = _common(who, series, number)
+    ds.SOPClassUID = MRImageStorage
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
+    ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions = "GR", "SS", "" if series.scout else "CG"
+    ds.SliceThickness, ds.SpacingBetweenSlices = f"{SLICE_MM:g}", f"{_slice_gap(series):.4f}"
+    ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = "3.4", "1.6", "50", 1
+    ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
+    ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
+    low, high = np.percentile(series.frames[:, 0], (1.0, 99.0))
+    ds.WindowCenter, ds.WindowWidth = f"{(low + high) / 2:.0f}", f"{max(high - low, 1.0):.0f}"
+    if not series.scout:
+        ds.NominalInterval = round(series.interval_ms)
+        ds.HeartRate = round(60000.0 / series.interval_ms)
+        ds.CardiacNumberOfImages = series.frames.shape[1]
+    return ds
+
+
+def _encode(ds: Dataset) -> dict[int, bytes]:
+    """The bytes of each top-level element in explicit VR little endian, by tag."""
+    out = {}
+    for element in ds:
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write_data_element(buffer, element, ["iso8859"])
+        out[int(element.tag)] = buffer.getvalue()
+    return out
+
+
+def _meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_instance)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return meta
+
+
+def _head(sop_instance: str) -> bytes:
+    """Everything before the dataset of a classic file."""
+    buffer = DicomBytesIO()
+    buffer.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(buffer, _meta(MRImageStorage, sop_instance))
+    return buffer.getvalue()
+
+
+def write_classic(
+    folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
+) -> None:
+    """One file a frame."""
+    constant = _encode(_classic_common(who, series, number))
+    # UIDs are of one length, so that the head of the file can be made once and given each frame's.
+    stand_in = uid("stand-in")
+    head = _head(stand_in)
+    slices, phases = series.frames.shape[:2]
+    instance = np.arange(1, slices * phases + 1).reshape(slices, phases)
+    if who.vendor == "philips":
+        instance = rng.permutation(instance.ravel()).reshape(slices, phases)
+    for s, plane in enumerate(series.planes):
+        own = Dataset()
+        own.ImagePositionPatient = decimals(plane.origin)
+        own.ImageOrientationPatient = decimals(np.concatenate([plane.row, plane.column]))
+        own.SliceLocation = f"{plane.origin @ series.planes[0].normal:.4f}"
+        of_slice = constant | _encode(own)
+        for t in range(phases):
+            sop = uid(who.study_uid, number, s, t)
+            own = Dataset()
+            own.SOPInstanceUID, own.InstanceNumber = sop, int(instance[s, t])
+            if not series.scout:
+                own.TriggerTime = f"{series.times_ms[s, t]:.2f}"
+                if who.vendor == "ge":
+                    own.NominalCardiacTriggerDelayTime = float(series.times_ms[s, t])
+                if who.vendor == "philips":
+                    own.TemporalPositionIndex = t + 1
+            own.add(DataElement(0x7FE00010, "OW", series.frames[s, t].astype("<u2").tobytes()))
+            elements = of_slice | _encode(own)
+            body = b"".join(elements[tag] for tag in sorted(elements))
+            (folder / f"{file_name(sop)}.dcm").write_bytes(head.replace(stand_in.encode(), sop.encode()) + body)
+
+
+def _item(**values: object) -> Dataset:
+    ds = Dataset()
+    for keyword, value in values.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def _shared(series: SeriesPlan) -> Dataset:
+    """The functional groups that hold for every frame."""
+    plane = series.planes[0]
+    return _item(
+        PixelMeasuresSequence=[
+            _item(
+                PixelSpacing=decimals(np.full(2, plane.spacing)),
+                SliceThickness=f"{SLICE_MM:g}",
+                SpacingBetweenSlices=f"{_slice_gap(series):.4f}",
+            )
+        ],
+        MRImageFrameTypeSequence=[
+            _item(
+                FrameType=["ORIGINAL", "PRIMARY", "M", "NONE"],
+                PixelPresentation="MONOCHROME",
+                VolumetricProperties="VOLUME",
+                VolumeBasedCalculationTechnique="NONE",
+                ComplexImageComponent="MAGNITUDE",
+                AcquisitionContrast="UNKNOWN",
+            )
+        ],
+        MRTimingAndRelatedParametersSequence=[
+            _item(
+                RepetitionTime="3.4",
+                FlipAngle="50",
+                EchoTrainLength=1,
+                RFEchoTrainLength=0,
+                GradientEchoTrainLength=1,
+            )
+        ],
+        MREchoSequence=[_item(EffectiveEchoTime=1.6)],
+        FrameAnatomySequence=[_item(FrameLaterality="U")],
+        PixelValueTransformationSequence=[_item(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")],
+    )
+
+
+def _per_frame(series: SeriesPlan, s: int, t: int) -> Dataset:
+    plane = series.planes[s]
+    content = _item(StackID="1", InStackPositionNumber=s + 1, DimensionIndexValues=[s + 1, t + 1])
+    groups = _item(
+        FrameContentSequence=[content],
+        PlanePositionSequence=[_item(ImagePositionPatient=decimals(plane.origin))],
+        PlaneOrientationSequence=[_item(ImageOrientationPatient=decimals(np.concatenate([plane.row, plane.column])))],
+    )
+    if not series.scout:
+        content.TemporalPositionIndex = t + 1
+        delay = float(series.times_ms[s, t])
+        groups.CardiacSynchronizationSequence = [
+            _item(
+                NominalCardiacTriggerDelayTime=delay,
+                ActualCardiacTriggerDelayTime=delay,
+                RRIntervalTimeNominal=float(series.interval_ms),
+            )
+        ]
+    return groups
+
+
+def write_enhanced(
+    folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
+) -> None:
+    """One file a series, its frames in no order."""
+    ds = _common(who, series, number)
+    sop = uid(who.study_uid, number, "enhanced")
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.InstanceNumber = EnhancedMRImageStorage, sop, 1
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+    ds.PixelPresentation, ds.VolumetricProperties, ds.VolumeBasedCalculationTechnique = "MONOCHROME", "VOLUME", "NONE"
+    ds.ComplexImageComponent, ds.AcquisitionContrast, ds.ContentQualification = "MAGNITUDE", "UNKNOWN", "PRODUCT"
+    ds.AcquisitionDateTime, ds.AcquisitionDuration = who.study_date + who.study_time, 8.0
+    ds.BurnedInAnnotation, ds.LossyImageCompression, ds.PresentationLUTShape = "NO", "00", "IDENTITY"
+    ds.PulseSequenceName, ds.EchoPulseSequence, ds.SteadyStatePulseSequence = "TRUFI", "GRADIENT", "FREE_PRECESSION"
+    ds.CardiacSynchronizationTechnique = "NONE" if series.scout else "RETROSPECTIVE"
+    ds.AcquisitionContextSequence = []
+    organization = uid(who.study_uid, number, "dimensions")
+    ds.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organization)]
+    ds.DimensionIndexSequence = [
+        _item(DimensionIndexPointer=pointer, FunctionalGroupPointer=0x00209111, DimensionOrganizationUID=organization)
+        for pointer in (0x00209057, 0x00209128)
+    ]
+    slices, phases, height, width = series.frames.shape
+    order = rng.permutation(slices * phases)
+    ds.NumberOfFrames = len(order)
+    ds.SharedFunctionalGroupsSequence = [_shared(series)]
+    ds.PerFrameFunctionalGroupsSequence = [_per_frame(series, *divmod(int(i), phases)) for i in order]
+    pixels = series.frames.reshape(-1, height, width)[order].astype("<u2").tobytes()
+    ds.add(DataElement(0x7FE00010, "OW", pixels))
+    buffer = io.BytesIO()
+    file = FileDataset(buffer, ds, file_meta=_meta(EnhancedMRImageStorage, sop), preamble=b"\0" * 128)
+    file.save_as(buffer, enforce_file_format=True)
+    (folder / f"{file_name(sop)}.dcm").write_bytes(buffer.getvalue())

@@ -1,0 +1,207 @@
+"""One study from beginning to end: draw the truth, lay the planes, make the pictures, write files and table rows.
+
+Everything is a pure function of the seed and the study's number, so any number of workers makes the same files.
+"""
+
+import dataclasses
+import datetime
+import pathlib
+
+import numpy as np
+
+from preprocessing.phantom import dicom, render, reports, truth
+
+# Obviously invented, so that de-identification has something to take away and nobody is harmed if it does not.
+_FAMILY = ("Mockridge", "Fakenham", "Testwell", "Shamley", "Phantomas", "Dummont", "Specimann", "Placeholm")
+_GIVEN = {"M": ("Abel", "Bruno", "Carlo", "Dirk", "Emil"), "F": ("Ada", "Berta", "Clara", "Dora", "Edith")}
+_PHYSICIANS = ("Sample^Iris", "Figment^Otto", "Nobody^Una", "Pretend^Max")
+# What operators type; "silent" is a name without the plane, so that geometry must tell.
+_DESCRIPTIONS = {
+    "siemens": {"sax": ("cine_trufi_sax", "sa_cine_stack"), "2ch": ("cine_trufi_2ch",), "3ch": ("cine_trufi_3ch",),
+                "4ch": ("cine_trufi_4ch",), "silent": "cine_trufi_retro", "scout": "localizer"},
+    "ge": {"sax": ("SAX FIESTA", "FIESTA SHORT AXIS"), "2ch": ("2CH FIESTA",), "3ch": ("3CH FIESTA", "LVOT FIESTA"),
+           "4ch": ("4CH FIESTA",), "silent": "FIESTA CINE", "scout": "3-PL LOC"},
+    "philips": {"sax": ("sBTFE_BH SA", "B-TFE_SA_MS"), "2ch": ("sBTFE_BH_2ch",), "3ch": ("sBTFE_BH_3ch",),
+                "4ch": ("sBTFE_BH_4ch",), "silent": "sBTFE_BH", "scout": "SURVEY"},
+}  # fmt: skip
+# Each kind of chance has a stream of its own, so that more words or planes never change another patient's heart.
+_STREAM_PATIENT, _STREAM_BODY, _STREAM_PROGRESS, _STREAM_STUDY, _STREAM_PICTURES, _STREAM_FILES = range(6)
+_STREAM_REPORT, _STREAM_INDICATION, _STREAM_LETTER = range(6, 9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the flags say."""
+
+    studies: int
+    seed: int = 0
+    patients_with_two_studies: float = 0.25
+    vendor: str = "mixed"
+    enhanced: bool = False
+    slices: int = 8
+    phases: int = 20
+    matrix: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Visit:
+    """Study number `study` is visit `visit` (0 or 1) of patient number `patient`, who belongs to `group`."""
+
+    study: int
+    patient: int
+    visit: int
+    group: str
+
+
+def visits(settings: Settings) -> list[Visit]:
+    """Who comes when: groups in equal parts, in no order that a neighbour could be guessed from."""
+    rng = np.random.default_rng([settings.seed, 0xC0FFEE])
+    out: list[Visit] = []
+    patient, block = 0, []
+    while len(out) < settings.studies:
+        if not block:
+            block = list(rng.permutation(truth.GROUPS))
+        group = str(block.pop())
+        count = 2 if rng.random() < settings.patients_with_two_studies else 1
+        for visit in range(min(count, settings.studies - len(out))):
+            out.append(Visit(len(out), patient, visit, group))
+        patient += 1
+    return out
+
+
+def _stream(settings: Settings, stream: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng([settings.seed, stream, *key])
+
+
+def draw(settings: Settings, visit: Visit) -> tuple[truth.Truth, dicom.Identity, str]:
+    """The truth and the headers of a visit, and the date of the visit before ("" where there is none)."""
+    rng = _stream(settings, _STREAM_PATIENT, visit.patient)
+    targets = truth.draw(rng, visit.group)
+    sick = rng.integers(1 << 32)
+    first = datetime.date(2015, 1, 1) + datetime.timedelta(days=int(rng.integers(2500)))
+    birth = datetime.date(first.year - targets.age, 1, 1) - datetime.timedelta(days=int(rng.integers(1, 364)))
+    name = f"{_FAMILY[rng.integers(len(_FAMILY))]}^{_GIVEN[targets.sex][rng.integers(5)]}"
+    vendor = dicom.VENDORS[rng.integers(3)] if settings.vendor == "mixed" else settings.vendor
+    date = first
+    if visit.visit:
+        later = _stream(settings, _STREAM_PROGRESS, visit.patient)
+        days = int(later.integers(150, 1100))
+        date = first + datetime.timedelta(days=days)
+        targets = truth.progressed(later, targets, days / 365.25)
+    targets = truth.diseased(np.random.default_rng(sick), targets)
+    day = _stream(settings, _STREAM_STUDY, visit.patient, visit.visit)
+    body = _stream(settings, _STREAM_BODY, visit.patient)
+    built = truth.build(day, body, targets, settings.phases)
+    key = ("cmr-phantom", settings.seed, visit.patient)
+    number = int(dicom.file_name(*key)[:8], 16) % 10**7
+    identity = dicom.Identity(
+        patient_name=name,
+        patient_id=f"PHANTOM-{visit.patient:05d}-{number:07d}",
+        birth_date=f"{birth:%Y%m%d}",
+        sex=targets.sex,
+        age=targets.age,
+        weight_kg=targets.weight_kg,
+        height_m=targets.height_m,
+        accession=f"PH{(number * 7 + visit.visit * 1000003) % 10**10:010d}",
+        physician=_PHYSICIANS[day.integers(len(_PHYSICIANS))],
+        study_uid=dicom.uid(*key, visit.visit),
+        study_date=f"{date:%Y%m%d}",
+        study_time=f"{day.integers(7, 18):02d}{day.integers(60):02d}{day.integers(60):02d}",
+        vendor=vendor,
+    )
+    return built, identity, f"{first:%Y%m%d}" if visit.visit else ""
+
+
+def _times(rng: np.random.Generator, interval_ms: float, slices: int, phases: int) -> tuple[np.ndarray, float]:
+    """Trigger times of each slice, `S T`: every breath-hold has a heart rate of its own."""
+    interval = interval_ms * rng.normal(1.0, 0.02, (slices, 1))
+    times = interval * np.arange(phases) / phases + rng.uniform(0.0, 8.0, (slices, 1))
+    return np.round(times, 2), float(interval.mean())
+
+
+def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str) -> list[dicom.SeriesPlan]:
+    """Scout, long axes and short axis, in the vendor's habit."""
+    rng = _stream(settings, _STREAM_PICTURES, visit.patient, visit.visit)
+    subject = built.subject
+    field = float(np.clip(2.0 * subject.chest.half_width + rng.uniform(-30.0, 20.0), 290.0, 400.0))
+    noise, gain = rng.uniform(0.015, 0.045), rng.uniform(250.0, 900.0)
+    sax, lax = render.plan(subject, rng, slices=settings.slices, size=settings.matrix, field_mm=field)
+    if rng.random() < 0.4:
+        sax.reverse()
+    names = _DESCRIPTIONS[vendor]
+    silent = rng.random() < 0.3
+    rest = np.zeros(1)
+
+    def shoot(planes: list[render.Plane], contracted: np.ndarray) -> np.ndarray:
+        return np.stack([render.picture(subject, p, contracted, rng, noise=noise, gain=gain) for p in planes])
+
+    def cine(name: str, planes: list[render.Plane]) -> dicom.SeriesPlan:
+        text = names["silent"] if silent else names[name][rng.integers(len(names[name]))]
+        times, interval = _times(rng, 60000.0 / built.targets.heart_rate, len(planes), settings.phases)
+        return dicom.SeriesPlan(text, planes, shoot(planes, built.contracted), times, interval)
+
+    survey = render.scouts(subject, settings.matrix, 1.15 * field)
+    out = [dicom.SeriesPlan(names["scout"], survey, shoot(survey, rest), np.zeros((3, 1)), 0.0, scout=True)]
+    out += [cine(name, [lax[name]]) for name in rng.permutation(list(lax))]
+    stack = cine("sax", sax)
+    if vendor != "siemens":
+        return [*out, stack]
+    for s in range(len(sax)):
+        one = slice(s, s + 1)
+        out.append(dataclasses.replace(stack, planes=sax[one], frames=stack.frames[one], times_ms=stack.times_ms[one]))
+    return out
+
+
+def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str, object], dict[str, object]]:
+    """Writes the files of one study under `out` and returns its rows of reports.csv and truth.csv."""
+    built, who, prior = draw(settings, visit)
+    rng = _stream(settings, _STREAM_FILES, visit.patient, visit.visit)
+    folder = out / "dicom" / dicom.file_name(who.study_uid)
+    folder.mkdir(parents=True)
+    write = dicom.write_enhanced if settings.enhanced else dicom.write_classic
+    for number, series in enumerate(series_of(settings, visit, built, who.vendor), 1):
+        write(folder, who, series, number, rng)
+    text = reports.compose(
+        _stream(settings, _STREAM_LETTER, visit.patient, visit.visit),
+        sections_of(settings, visit, built, prior),
+        patient_name=who.patient_name,
+        study_date=who.study_date,
+        physician=who.physician,
+    )
+    ids = {"study_uid": who.study_uid, "patient_id": who.patient_id}
+    return {**ids, "report": text, "group": built.targets.group}, {**ids, **truth_row(who, built)}
+
+
+def sections_of(settings: Settings, visit: Visit, built: truth.Truth, prior: str) -> reports.Sections:
+    """The report of a visit, as `draw` gave it."""
+    words = _stream(settings, _STREAM_REPORT, visit.patient, visit.visit)
+    plain = _stream(settings, _STREAM_INDICATION, visit.patient, visit.visit)
+    return reports.sections(words, plain, built, prior_date=prior)
+
+
+def truth_row(who: dicom.Identity, built: truth.Truth) -> dict[str, object]:
+    """What truth.csv says beside the study's ids."""
+    targets = built.targets
+    numbers = {
+        "severity": targets.severity,
+        "lvef": built.lvef,
+        "edv_ml": built.edv,
+        "esv_ml": built.esv,
+        "wall_mm": built.wall_max,
+        "wall_min_mm": built.wall_min,
+        "mass_g": built.mass,
+        "rv_edv_ml": built.rv_edv,
+        "rv_esv_ml": built.rv_esv,
+        "rv_ef": built.rv_ef,
+        "bsa_m2": targets.bsa,
+        "heart_rate": targets.heart_rate,
+    }
+    return {
+        "group": targets.group,
+        "territory": targets.territory,
+        "sex": targets.sex,
+        "age": targets.age,
+        "vendor": who.vendor,
+        "scar": int(bool(targets.territory)),
+        **{name: f"{value:.4f}" for name, value in numbers.items()},
+    }

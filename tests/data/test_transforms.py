@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from cmr_jax.config import DataConfig, VideoConfig
+from cmr_jax.data import schema, transforms
+from cmr_jax.errors import InputError
+
+
+def _example(*series: tuple[str, int, int], size: int = 8) -> dict:
+    """(view, slices, phases) a series; the pixels of slice s, phase t of series r are 100 r + 20 s + t."""
+    frames = [
+        np.full((1, size, size), 100 * r + 20 * s + t, np.uint8)
+        for r, (_, slices, phases) in enumerate(series)
+        for s in range(slices)
+        for t in range(phases)
+    ]
+    return {
+        "frames": np.concatenate(frames),
+        "series/view": [view for view, _, _ in series],
+        "series/slices": np.array([s for _, s, _ in series]),
+        "series/phases": np.array([t for _, _, t in series]),
+    }
+
+
+def test_slices_are_spread_over_the_stack_and_views_kept_apart():
+    example = _example(("cine_4ch", 1, 4), ("cine_sax", 7, 4))
+    planes = transforms.choose_planes(example, ("cine_sax", "cine_sax", "cine_sax", "cine_4ch", "cine_2ch"), (), None)
+    assert planes == [(1, 1), (1, 3), (1, 5), (0, 0), None]
+
+
+def test_a_random_draw_stays_in_its_third():
+    example = _example(("cine_sax", 9, 1))
+    drawn = [
+        transforms.choose_planes(example, ("cine_sax",) * 3, (), np.random.default_rng(seed)) for seed in range(200)
+    ]
+    for part in range(3):
+        slices = {plane[1] for planes in drawn if (plane := planes[part])}
+        assert slices == set(range(3 * part, 3 * part + 3))
+
+
+def test_a_study_of_scouts_is_shown_by_them():
+    example = _example(("scout", 2, 1), ("unknown", 1, 1))
+    assert transforms.choose_planes(example, ("cine_sax",) * 4, ("scout", "unknown"), None) == [
+        (0, 0), (0, 1), (1, 0), None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("phases", "frames", "want"), [(20, 10, range(0, 20, 2)), (25, 5, (0, 5, 10, 15, 20)), (3, 8, range(3))]
+)
+def test_phases_are_evenly_spaced_and_never_copied(phases: int, frames: int, want):
+    assert list(transforms.choose_phases(phases, frames)) == list(want)
+
+
+def test_arrays_of_a_study_hold_the_right_frames():
+    example = _example(("cine_sax", 3, 4), ("cine_4ch", 1, 2))
+    data = DataConfig(views=("cine_sax", "cine_4ch"))
+    out = transforms.study_arrays(example, data, VideoConfig(image_size=8, patch=8, frames=4), None)
+    assert out["video_BVTHW"][0, :, 0, 0].tolist() == [20, 21, 22, 23]
+    assert out["video_BVTHW"][1, :, 0, 0].tolist() == [100, 101, 0, 0]
+    assert out["video_mask_BVT"].tolist() == [[True] * 4, [True, True, False, False]]
+    assert out["view_BV"].tolist() == [schema.VIEWS.index("cine_sax"), schema.VIEWS.index("cine_4ch")]
+    assert out["slice_BV"].tolist() == [0.5, 0.0]
+
+
+def test_a_training_draw_rolls_all_series_of_a_heartbeat_together():
+    example = _example(("cine_sax", 1, 4), ("cine_4ch", 1, 4))
+    data = DataConfig(views=("cine_sax", "cine_4ch"), shift_px=0, intensity=0.0)
+    starts = set()
+    for seed in range(40):
+        video = transforms.study_arrays(
+            example, data, VideoConfig(image_size=8, patch=8, frames=4), np.random.default_rng(seed)
+        )["video_BVTHW"][:, :, 0, 0].astype(int)
+        assert (video[1] - 100 == video[0]).all()
+        assert ((np.diff(video[0]) % 4) == 1).all()
+        starts.add(int(video[0, 0]))
+    assert starts == {0, 1, 2, 3}
+
+
+def test_larger_records_are_averaged_down_and_odd_sizes_refused():
+    frames = np.array([[[0, 10], [20, 31]]], np.uint8)
+    assert transforms.shrink(frames, 1).tolist() == [[[15]]]
+    with pytest.raises(InputError, match="records of 8 px cannot feed a model of 3 px"):
+        transforms.shrink(np.zeros((1, 8, 8), np.uint8), 3)
+
+
+def test_augmentation_moves_all_frames_alike_and_never_mirrors():
+    frames = np.zeros((2, 16, 16), np.uint8)
+    frames[:, 4, 5], frames[:, 4, 10] = 100, 200
+    for seed in range(20):
+        out = transforms.augment(frames, DataConfig(shift_px=2), np.random.default_rng(seed))
+        np.testing.assert_array_equal(out[0], out[1])
+        (dim,), (bright,) = (np.argwhere((out[0] > lo) & (out[0] <= hi)) for lo, hi in ((50, 125), (160, 255)))
+        assert (bright - dim).tolist() == [0, 5]
+        assert np.abs(dim - [4, 5]).max() <= 2
+
+
+def test_text_id_follows_the_tokens():
+    one, same, other = (transforms.text_id(np.array(t, np.int32)) for t in ([1, 2], [1, 2], [2, 1]))
+    assert one == same != other
