@@ -33,8 +33,8 @@ station "retrieval on the test patients"
 "$python" -m cmr_jax.bin.eval_retrieval --embeddings "$out/embeddings" --out "$out/retrieval" --labels group
 
 station "classification of the test patients"
-"$python" -m cmr_jax.bin.eval_classification --embeddings "$out/embeddings" --workdir "$out/run" --data "$out/data" \
-  --out "$out/classification" --labels group --protocols linear,zero_shot
+"$python" -m cmr_jax.bin.eval_classification --embeddings "$out/embeddings" --workdir "$out/run" \
+  --out "$out/classification" --labels group --protocols linear,zero_shot --prompts configs/demo_prompts.yaml
 
 station "done"
 cat <<EOF2
