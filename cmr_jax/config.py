@@ -22,6 +22,9 @@ class DataConfig:
     # A study with none of `views` is shown by these, so that it can still be trained on and embedded.
     fallback_views: tuple[str, ...] = ("cine_lax", "scout", "unknown")
     sections: tuple[str, ...] = ("findings", "impression")
+    # Millimetres a pixel of what the model sees, a whole multiple of the records'; then cut about the centre to
+    # model.video.image_size. 0: the records' whole field of view, averaged down to that size.
+    spacing_mm: float = 0.0
     # Augmentations, training only. No mirror flip by default: it makes another heart.
     phase_roll: bool = True
     shift_px: int = 2
@@ -190,6 +193,7 @@ def _check(config: Config) -> None:
             "loss.kind sigmoid goes with a model.logit_bias (such as -10.0), softmax with 0",
         ),
         (config.loss.method == "gather", "loss.method is gather"),
+        (config.data.spacing_mm >= 0, "data.spacing_mm is a length, or 0 for the records' field of view"),
         (len(config.data.views) > 0, "data.views names at least one view"),
         (len(config.data.sections) > 0, "data.sections names at least one section"),
         (train.steps >= 1, "train.steps must be at least 1"),

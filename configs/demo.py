@@ -11,9 +11,11 @@ from cmr_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TextCon
 
 def get_config() -> ConfigDict:
     config = Config(
-        data=DataConfig(views=("cine_sax", "cine_sax", "cine_sax", "cine_4ch"), sections=("impression",)),
+        data=DataConfig(
+            views=("cine_sax", "cine_sax", "cine_sax", "cine_4ch"), sections=("impression",), spacing_mm=3.0
+        ),
         model=ModelConfig(
-            # Patches of 48 mm at the demo's 3 mm a pixel: nine tokens a frame are few enough for a CPU.
+            # Patches of 48 mm at the demo's 3 mm a pixel: nine tokens a frame, few enough for a CPU.
             video=VideoConfig(image_size=48, frames=10, tubelet=2, patch=16, width=96, depth=2, heads=4),
             text=TextConfig(length=48, width=96, depth=1, heads=4),
             embed_dim=64,

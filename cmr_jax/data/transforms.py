@@ -50,21 +50,31 @@ def choose_phases(phases: int, frames: int) -> np.ndarray:
     return np.arange(phases) if phases <= frames else (np.arange(frames) * phases) // frames
 
 
-def shrink(frames_THW: np.ndarray, size: int) -> np.ndarray:
-    """uint8 frames of a multiple of `size` pixels, averaged down to `size`.
+def fit(frames_THW: np.ndarray, size: int, factor: float) -> np.ndarray:
+    """uint8 frames averaged down by the whole number `factor`, then cut or padded about the centre to `size` pixels.
 
     Raises:
-      InputError: where the records' frames are no multiple of the model's.
+      InputError: where `factor` is no whole number: averaging by parts of a pixel would blur.
     """
-    T, H, _ = frames_THW.shape
-    if H % size:
+    k = round(factor)
+    if k < 1 or abs(factor - k) > 0.01:
         raise InputError(
-            f"records of {H} px cannot feed a model of {size} px: set config.model.video.image_size to a divisor of {H}"
+            f"records cannot be averaged down {factor:g} times: choose config.data.spacing_mm (or, where that is 0, "
+            "config.model.video.image_size) so that it is a whole number, or preprocess with another --spacing_mm"
         )
-    k = H // size
-    if k == 1:
-        return frames_THW
-    return (frames_THW.reshape(T, size, k, size, k).mean(axis=(2, 4)) + 0.5).astype(np.uint8)
+    T, H, W = frames_THW.shape
+    if k > 1:
+        cut = frames_THW[:, : H // k * k, : W // k * k].reshape(T, H // k, k, W // k, k)
+        frames_THW = (cut.mean(axis=(2, 4)) + 0.5).astype(np.uint8)
+    for axis in (1, 2):
+        spare = frames_THW.shape[axis] - size
+        if spare > 0:
+            frames_THW = np.take(frames_THW, range(spare // 2, spare // 2 + size), axis=axis)
+        elif spare < 0:
+            pad = [(0, 0)] * 3
+            pad[axis] = (-spare // 2, -spare - -spare // 2)
+            frames_THW = np.pad(frames_THW, pad)
+    return frames_THW
 
 
 def augment(frames_THW: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +110,9 @@ def study_arrays(
         series, s = plane
         cine_THW = stacks[series][s]
         indices = choose_phases(len(cine_THW), T)
-        frames = shrink(cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)], size)
+        spacing = float(example["series/spacing_mm"][series])
+        factor = data.spacing_mm / spacing if data.spacing_mm else cine_THW.shape[1] / size
+        frames = fit(cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)], size, factor)
         video_VTHW[v, : len(frames)] = frames if rng is None else augment(frames, data, rng)
         mask_VT[v, : len(frames)] = True
         view_V[v] = schema.VIEWS.index(example["series/view"][series])

@@ -50,10 +50,10 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Writes the state of its own step; collective over processes; returns when it is safe on disk."""
         step = int(state.step)
-        if step in self.steps():
-            return
         if jax.process_index() == 0:
             (self.folder / MANIFESTS).mkdir(parents=True, exist_ok=True)
+            # A run that fell back past a damaged step comes by it again.
+            self._manifest(step).unlink(missing_ok=True)
         multihost_utils.sync_global_devices(f"checkpoint folder {step}")
         ocp.save(str(self._step_dir(step)), _as_dict(state), overwrite=True)
         if jax.process_index() == 0:

@@ -48,7 +48,7 @@ def make_step(config: Config, model: Model, optimizer: optax.GradientTransformat
         metrics = {
             "loss": loss,
             "scale": scale,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": learning_rate,
         }
         return TrainState(state.step + 1, params, opt_state), metrics

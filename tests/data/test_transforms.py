@@ -19,6 +19,7 @@ def _example(*series: tuple[str, int, int], size: int = 8) -> dict:
         "series/view": [view for view, _, _ in series],
         "series/slices": np.array([s for _, s, _ in series]),
         "series/phases": np.array([t for _, _, t in series]),
+        "series/spacing_mm": np.ones(len(series), np.float32),
     }
 
 
@@ -77,11 +78,38 @@ def test_a_training_draw_rolls_all_series_of_a_heartbeat_together():
     assert starts == {0, 1, 2, 3}
 
 
-def test_larger_records_are_averaged_down_and_odd_sizes_refused():
+def test_larger_records_are_averaged_down_and_parts_of_pixels_refused():
     frames = np.array([[[0, 10], [20, 31]]], np.uint8)
-    assert transforms.shrink(frames, 1).tolist() == [[[15]]]
-    with pytest.raises(InputError, match="records of 8 px cannot feed a model of 3 px"):
-        transforms.shrink(np.zeros((1, 8, 8), np.uint8), 3)
+    assert transforms.fit(frames, 1, 2.0).tolist() == [[[15]]]
+    with pytest.raises(InputError, match=r"averaged down 2\.66667 times"):
+        transforms.fit(np.zeros((1, 8, 8), np.uint8), 3, 8 / 3)
+
+
+@pytest.mark.parametrize(("size", "want"), [(2, [5, 6]), (3, [4, 5]), (6, [0, 0])])
+def test_cut_and_padded_about_the_centre(size: int, want: list[int]):
+    frames = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
+    out = transforms.fit(frames, size, 1.0)
+    assert out.shape == (1, size, size)
+    assert out[0, {2: 0, 3: 1, 6: 0}[size], :2].tolist() == want
+    if size == 6:
+        np.testing.assert_array_equal(out[0, 1:5, 1:5], frames[0])
+
+
+def test_a_heart_keeps_its_size_in_millimetres():
+    """The same object recorded at 1.5 mm and at 3 mm a pixel is the same picture at 3 mm."""
+    data, video = (
+        DataConfig(views=("cine_sax",), spacing_mm=3.0),
+        VideoConfig(image_size=8, patch=8, frames=1, tubelet=1),
+    )
+    pictures = []
+    for spacing, size in ((1.5, 32), (3.0, 16)):
+        example = _example(("cine_sax", 1, 1), size=size)
+        place = (np.arange(size) - size / 2 + 0.5) * spacing
+        heart = 200 * np.exp(-(place[:, None] ** 2 + place[None, :] ** 2) / 8.0**2)
+        example |= {"frames": heart[None].astype(np.uint8), "series/spacing_mm": np.array([spacing])}
+        pictures.append(transforms.study_arrays(example, data, video, None)["video_BVTHW"][0, 0].astype(int))
+    assert pictures[0].max() > 100
+    assert np.abs(pictures[0] - pictures[1]).max() < 12
 
 
 def test_augmentation_moves_all_frames_alike_and_never_mirrors():
