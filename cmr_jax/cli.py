@@ -31,6 +31,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
         fail(f"{error} (see --help)")
     except (AttributeError, KeyError) as error:  # how ml_collections says that --config.x.y is no key
         fail(f"unknown config key: {_innermost(error)}")
+    except OSError:  # and that an override has no config file to override
+        fail("no config file there: --config names a file such as configs/demo.py")
     if len(rest) > 1:
         fail(f"unexpected argument {rest[1]!r}: every option is given as --name=value (see --help)")
     return rest

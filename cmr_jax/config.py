@@ -5,13 +5,12 @@ frozen, checked values.
 """
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from cmr_jax.errors import InputError
+from cmr_jax.errors import InputError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +130,6 @@ def to_dict(config: Any) -> dict[str, Any]:
     }
 
 
-def nearest(name: str, names: list[str]) -> str:
-    """`; did you mean 'x'?` with the nearest of `names`, or nothing where none is near."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def from_dict(raw: Mapping[str, Any]) -> Config:
     """Builds and checks a Config.
 
@@ -153,7 +146,7 @@ def _build(cls: type, raw: Mapping[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
     for key in raw:
         if key not in hints:
-            raise InputError(f"unknown config key {where}.{key}{nearest(key, list(hints))}")
+            raise InputError(f"unknown config key {where}.{key}{nearest(key, hints)}")
     values = {
         key: _build(hints[key], value, f"{where}.{key}")
         if dataclasses.is_dataclass(hints[key])

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
-from cmr_jax.config import Config, DataConfig, nearest
+from cmr_jax.config import Config, DataConfig
 from cmr_jax.data import order, schema, transforms
 from cmr_jax.data.records import Example, Split
 from cmr_jax.data.tokenizer import Tokenizer
-from cmr_jax.errors import InputError
+from cmr_jax.errors import InputError, nearest
 from cmr_jax.structs import Batch
 
 
@@ -20,7 +20,7 @@ def check_names(data: DataConfig) -> None:
     for key, known in (("views", schema.VIEWS), ("fallback_views", schema.VIEWS), ("sections", schema.SECTIONS)):
         for name in getattr(data, key):
             if name not in known:
-                raise InputError(f"config.data.{key} has no {name!r}{nearest(name, list(known))}")
+                raise InputError(f"config.data.{key} has no {name!r}{nearest(name, known)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cmr_jax.errors import InputError
+from cmr_jax.errors import InputError, nearest
 from cmr_jax.evals import binary, bootstrap
-from cmr_jax.evals.export import Embeddings, nearest
+from cmr_jax.evals.export import Embeddings
 from cmr_jax.evals.labels import Label, parse_label
 from cmr_jax.evals.protocols import Fit, Task, knn, linear, sentences_of, zero_shot
 

@@ -10,18 +10,17 @@ stays as it is and ties with everything.
 
 import csv
 import dataclasses
-import difflib
 import json
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cmr_jax.errors import InputError
+from cmr_jax.errors import InputError, nearest
 from cmr_jax.evals.ranking import check_embeddings
 
 SCHEMA_VERSION = 1
@@ -79,13 +78,6 @@ class Embeddings:
         """The studies `rows`, in that order."""
         ids = {name: [column[row] for row in rows] for name, column in self.ids.items()}
         return dataclasses.replace(self, image_NE=self.image_NE[rows], text_NE=self.text_NE[rows], ids=ids)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known name closest to `name`, and all of them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(names) or 'none'})"
 
 
 def save(embeddings: Embeddings, folder: str | os.PathLike[str]) -> None:
