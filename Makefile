@@ -12,7 +12,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_LINK_MODE := copy
 
 DEMO := demo
-STUDIES := 600
+STUDIES := 700
 
 .PHONY: help demo test setup lint format locks faults clean
 

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             dtype="float32",
             remat="none",
         ),
-        optim=OptimConfig(learning_rate=1e-3, warmup_steps=20, weight_decay=0.05),
-        train=TrainConfig(steps=400, batch_size=32, checkpoint_every=100, eval_every=100),
+        optim=OptimConfig(learning_rate=1.5e-3, warmup_steps=40, weight_decay=0.05),
+        train=TrainConfig(steps=280, batch_size=64, checkpoint_every=70, eval_every=70),
     )
     return ConfigDict(to_dict(config)).lock()

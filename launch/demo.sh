@@ -17,7 +17,8 @@ mkdir -p "$out"
 (umask 077 && printf 'the phantom needs no secret key 00' | sha256sum | cut -c1-64 >"$out/key")
 
 station "phantom: $studies studies of hearts that never existed"
-"$python" -m preprocessing.phantom --out "$out/phantom" --studies "$studies" --slices 3 --phases 10 --matrix 96
+"$python" -m preprocessing.phantom --out "$out/phantom" --studies "$studies" --slices 3 --phases 10 --matrix 96 \
+  --patients_with_two_studies 0.15
 
 station "preprocessing: DICOM and reports to records"
 "$python" -m preprocessing.run --dicom_dir "$out/phantom/dicom" --reports "$out/phantom/reports.csv" \
