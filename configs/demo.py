@@ -23,6 +23,6 @@ def get_config() -> ConfigDict:
             remat="none",
         ),
         optim=OptimConfig(learning_rate=1.5e-3, warmup_steps=40, weight_decay=0.05),
-        train=TrainConfig(steps=280, batch_size=64, checkpoint_every=70, eval_every=70),
+        train=TrainConfig(steps=360, batch_size=64, checkpoint_every=90, eval_every=90),
     )
     return ConfigDict(to_dict(config)).lock()

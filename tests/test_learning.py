@@ -38,7 +38,7 @@ def _test_figures(python: str, data: Path, folder: Path, shuffle: bool) -> dict[
     _call(
         python, "cmr_jax.bin.train", "--config=configs/demo.py", f"--workdir={folder / 'run'}",
         f"--config.data.path={data}", f"--config.train.steps={STEPS}", f"--config.data.shuffle_pairs={shuffle}",
-        "--config.train.eval_every=0", "--config.train.checkpoint_every=0",
+        "--config.train.batch_size=32", "--config.train.eval_every=0", "--config.train.checkpoint_every=0",
     )  # fmt: skip
     _call(
         python, "cmr_jax.bin.embed", f"--workdir={folder / 'run'}", f"--data={data}", "--split=test",
