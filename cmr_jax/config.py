@@ -185,7 +185,7 @@ def _check(config: Config) -> None:
             (config.loss.kind == "sigmoid") == (model.logit_bias != 0),
             "loss.kind sigmoid goes with a model.logit_bias (such as -10.0), softmax with 0",
         ),
-        (config.loss.method == "gather", "loss.method is gather"),
+        (config.loss.method in ("gather", "ring"), "loss.method is one of gather, ring"),
         (config.data.spacing_mm >= 0, "data.spacing_mm is a length, or 0 for the records' field of view"),
         (len(config.data.views) > 0, "data.views names at least one view"),
         (len(config.data.sections) > 0, "data.sections names at least one section"),
