@@ -3,27 +3,22 @@
 Series UIDs and descriptions decide nothing here but which frames belong to the same repeat of a measurement.
 """
 
-import dataclasses
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
+from preprocessing import phases
 from preprocessing.study import NAN, TIME_KEYS, WEAK_TIME_KEYS, Drop, Frame, Series, Vector
 
 _SAME_COSINE = 0.01
 _SAME_SPACING_MM = 0.002
 _SAME_ECHO_MS = 0.2
 _SAME_POSITION_MM = 0.25
-# Fewer frames than this at a place, told apart by clock or instance number alone, are repeats and not a heart beat.
-_FEWEST_PHASES = 5
-_REPEAT = "repeated acquisition, a later or more complete one is used"
-
-PixelHash = Callable[[Frame], bytes]
 
 
-def assemble(frames: Iterable[Frame], pixel_hash: PixelHash | None = None) -> tuple[list[Series], list[Drop]]:
+def assemble(frames: Iterable[Frame], pixel_hash: phases.PixelHash | None = None) -> tuple[list[Series], list[Drop]]:
     """Builds the series of one study. Every frame ends in exactly one series or one drop.
 
     `pixel_hash` tells copies from repeats where two frames claim one slice and phase; without it (headers only)
@@ -92,13 +87,9 @@ def _positions(group: list[Frame]) -> list[list[Frame]]:
     return slices
 
 
-def _usable(values: list[float]) -> bool:
-    return not any(math.isnan(v) for v in values) and len(set(values)) == len(values)
-
-
 def _strong_order(frames: list[Frame]) -> bool:
     """Whether a true time of the heart, not only a clock or counter, tells all frames apart."""
-    return any(_usable([f.time(key) for f in frames]) for key in TIME_KEYS if key not in WEAK_TIME_KEYS)
+    return any(phases.usable([f.time(key) for f in frames]) for key in TIME_KEYS if key not in WEAK_TIME_KEYS)
 
 
 def _repeats(slices: list[list[Frame]], drops: list[Drop]) -> list[list[Frame]]:
@@ -114,10 +105,10 @@ def _repeats(slices: list[list[Frame]], drops: list[Drop]) -> list[list[Frame]]:
         elif one_each and _strong_order(frames):
             runs = {None: frames}
         if len(runs) > 1:
-            chosen = max(runs.values(), key=lambda run: (len(run), _recency(run)))
+            chosen = max(runs.values(), key=lambda run: (len(run), phases.recency(run)))
             for run in runs.values():
                 if run is not chosen:
-                    drops.extend(Drop(f, _REPEAT) for f in run)
+                    drops.extend(Drop(f, phases.REPEAT) for f in run)
             frames = chosen
         kept.append(frames)
     return kept
@@ -128,16 +119,9 @@ def _by_acquisition(frames: list[Frame]) -> dict[object, list[Frame]]:
     runs: dict[object, list[Frame]] = defaultdict(list)
     for frame in frames:
         runs[frame.acquisition].append(frame)
-    many_each = min(len(run) for run in runs.values()) >= _FEWEST_PHASES
-    few_and_untimed = len(frames) < _FEWEST_PHASES and not _strong_order(frames)
+    many_each = min(len(run) for run in runs.values()) >= phases.FEWEST_PHASES
+    few_and_untimed = len(frames) < phases.FEWEST_PHASES and not _strong_order(frames)
     return runs if many_each or few_and_untimed else {None: frames}
-
-
-def _recency(run: list[Frame]) -> tuple[float, ...]:
-    """Series number before the clock: examinations may pass midnight."""
-    clock = [f.time("AcquisitionTime") for f in run]
-    latest = -math.inf if any(math.isnan(c) for c in clock) else max(clock)
-    return max(f.series_number for f in run), latest, max(f.acquisition for f in run)
 
 
 def _by_phase_count(slices: list[list[Frame]]) -> list[list[list[Frame]]]:
@@ -150,100 +134,36 @@ def _by_phase_count(slices: list[list[Frame]]) -> list[list[list[Frame]]]:
     return [part for part in (together, apart) if part]
 
 
-@dataclasses.dataclass
-class _Phases:
-    """The frames of one slice in heart order; `gaps` says that the times show a hole."""
-
-    frames: list[Frame]
-    key: str = ""
-    gaps: bool = False
-
-
-def _order(frames: list[Frame], drops: list[Drop], pixel_hash: PixelHash | None) -> _Phases:
-    """Orders the phases of one slice by the first trustworthy key (rule 4) and removes doubles (rule 5)."""
-    frames = _without_copies(frames, drops)
-    if len(frames) == 1:
-        return _Phases(frames)
-    fallback: _Phases | None = None
-    for key in TIME_KEYS:
-        values = [f.time(key) for f in frames]
-        if any(math.isnan(v) for v in values):
-            continue
-        if len(set(values)) < len(values):
-            if key not in WEAK_TIME_KEYS and _names_phases(values):
-                return _order(_one_of_each(frames, key, drops, pixel_hash), drops, pixel_hash)
-            continue
-        ordered = sorted(frames, key=lambda f: f.time(key))
-        steps = np.diff(sorted(values)) / np.median(np.diff(sorted(values)))
-        if steps.max() <= 1.5:
-            return _Phases(ordered, key)
-        # A hole is a whole number of steps wide; anything else is no clock of the heart, and a later key may be.
-        if len(frames) >= _FEWEST_PHASES and np.abs(steps - np.round(steps)).max() < 0.2 and key not in WEAK_TIME_KEYS:
-            return _Phases(ordered, key, gaps=True)
-        fallback = fallback or _Phases(ordered, key)
-    return fallback or _Phases([])
-
-
-def _without_copies(frames: list[Frame], drops: list[Drop]) -> list[Frame]:
-    """Drops the later of two frames that are the same frame of the same object."""
-    seen: set[tuple[str, int]] = set()
-    out = []
-    for frame in frames:
-        name = (frame.sop_uid, frame.index)
-        if frame.sop_uid and name in seen:
-            drops.append(Drop(frame, "copy of another frame"))
-        else:
-            seen.add(name)
-            out.append(frame)
-    return out
-
-
-def _names_phases(values: list[float]) -> bool:
-    """Whether values that are not unique still name phases: all equally often, or with few doubles."""
-    distinct = set(values)
-    return len(distinct) > 1 and (len({values.count(v) for v in distinct}) == 1 or 2 * len(distinct) > len(values))
-
-
-def _one_of_each(frames: list[Frame], key: str, drops: list[Drop], pixel_hash: PixelHash | None) -> list[Frame]:
-    """Of frames that share a phase, the one of the most complete acquisition, of equals the last."""
-    phases: dict[float, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        phases[frame.time(key)].append(frame)
-    sizes = Counter(frame.acquisition for frame in frames)
-    out = []
-    for same in phases.values():
-        best = max(same, key=lambda f: (sizes[f.acquisition], _recency([f]), f.time("InstanceNumber"), f.sop_uid))
-        out.append(best)
-        for frame in same:
-            if frame is not best:
-                copy = pixel_hash is not None and pixel_hash(frame) == pixel_hash(best)
-                drops.append(Drop(frame, "copy of another frame" if copy else _REPEAT))
-    return out
-
-
-def _build(slices: list[list[Frame]], drops: list[Drop], pixel_hash: PixelHash | None) -> Series | None:
-    """One series of the slices that have every phase; the others are dropped with their reason."""
+def _build(slices: list[list[Frame]], drops: list[Drop], pixel_hash: phases.PixelHash | None) -> Series | None:
+    """One series of the slices that have every phase, or nearly; the others are dropped with their reason."""
     ordered = []
     for frames in slices:
-        phases = _order(frames, drops, pixel_hash)
-        if not phases.frames:
+        found = phases.order(frames, drops, pixel_hash)
+        if not found.frames:
             drops.extend(Drop(f, "no key orders the phases of this slice") for f in frames)
         else:
-            ordered.append(phases)
-    whole = [p for p in ordered if not p.gaps]
-    drops.extend(Drop(f, "slice lacks phases") for p in ordered if p.gaps for f in p.frames)
-    if not whole:
+            ordered.append(found)
+    if not ordered:
         return None
-    counts = [len(p.frames) for p in whole]
+    filled = [phases.filled(one) for one in ordered]
+    counts = [len(one.frames) for one in filled if not one.gaps]
+    if not counts:
+        drops.extend(Drop(f, "slice lacks phases") for one in ordered for f in one.frames)
+        return None
     count = max(set(counts), key=lambda c: (c * counts.count(c), c))
+    complete = []
+    for before, one in zip(ordered, filled, strict=True):
+        if not one.gaps and len(one.frames) == count:
+            complete.append(one)
+        else:
+            what = "lacks" if one.gaps or len(one.frames) < count else "has extra"
+            drops.extend(Drop(f, f"slice {what} phases") for f in before.frames)
+    kept = phases.starting_together(complete, drops)
     notes = []
-    for phases in whole:
-        if len(phases.frames) != count:
-            what = "lacks" if len(phases.frames) < count else "has extra"
-            drops.extend(Drop(f, f"slice {what} phases") for f in phases.frames)
-    if len(whole) < len(ordered) or any(c != count for c in counts):
-        notes.append("slices with another number of phases left out")
-    kept = [p for p in whole if len(p.frames) == count]
+    if len(kept) < len(slices):
+        notes.append("slices with other phases left out")
+    if made := sum(f.missing for p in kept for f in p.frames):
+        notes.append(f"{made} missing phases interpolated in time")
     return Series([p.frames for p in kept], phase_key=kept[0].key, notes=tuple(notes))
 
 

@@ -3,13 +3,16 @@
 Letters: F frames, H W pixels of the source, O pixels of the record.
 """
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
-from preprocessing.study import FileScan, Series
+from cmr_jax.data import schema
+from preprocessing import decode, physical
+from preprocessing.study import FileScan, PixelLayout, Series
 
 _PERCENTILES = (0.5, 99.5)
 
@@ -26,14 +29,7 @@ def read(root: Path, scan: FileScan) -> np.ndarray:
     first = scan.frames[0]
     shape = (len(scan.frames), first.rows, first.cols)
     path = root / scan.path
-    if scan.layout is not None:
-        count = shape[0] * shape[1] * shape[2]
-        try:
-            values = np.fromfile(path, scan.layout.dtype, count, offset=scan.layout.offset)
-        except OSError:
-            raise Undecodable("unreadable") from None
-    else:
-        values = _decode(path)
+    values = _stored(path, scan.layout, shape, scan.bits_stored)
     if values.size != shape[0] * shape[1] * shape[2]:
         raise Undecodable("decoder gives another image size than the header")
     values = _without_spare_bits(values.reshape(shape), scan.bits_stored)
@@ -43,19 +39,29 @@ def read(root: Path, scan: FileScan) -> np.ndarray:
     return (-1 - values) if signed else (np.array((1 << scan.bits_stored) - 1, values.dtype) - values)
 
 
-def _decode(path: Path) -> np.ndarray:
+def _stored(path: Path, layout: PixelLayout | None, shape: tuple[int, int, int], bits_stored: int) -> np.ndarray:
     try:
-        return np.asarray(pydicom.dcmread(path).pixel_array)
+        if layout is None:
+            return np.asarray(pydicom.dcmread(path).pixel_array)
+        if layout.syntax:
+            return decode.read(path, layout, shape, bits_stored)
+        return np.fromfile(path, layout.dtype, shape[0] * shape[1] * shape[2], offset=layout.offset)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a decoder written in Rust panics outside of Exception
+    except decode.Damaged as error:
+        raise Undecodable(str(error)) from None
+    except OSError:
+        raise Undecodable("unreadable") from None
+    except BaseException as error:  # a decoder in another language may panic outside of Exception
         raise Undecodable(f"pixels cannot be decoded ({type(error).__name__})") from None
 
 
 def _without_spare_bits(values: np.ndarray, bits_stored: int) -> np.ndarray:
     """Clears (or sign-extends) bits above the stored ones: old files keep overlays there."""
     spare = values.dtype.itemsize * 8 - bits_stored
-    return values if spare <= 0 or values.dtype.kind not in "iu" else (values << spare) >> spare
+    if spare <= 0 or values.dtype.kind not in "iu" or (values.dtype.kind == "u" and not values.max() >> bits_stored):
+        return values
+    return (values << spare) >> spare
 
 
 def content_hash(values_HW: np.ndarray) -> bytes:
@@ -64,12 +70,19 @@ def content_hash(values_HW: np.ndarray) -> bytes:
 
 def to_unit(values_FHW: np.ndarray) -> np.ndarray:
     """Float32 in [0, 1], clipped at percentiles of the whole cine: window centres would flicker from frame to frame."""
+    return _stretched(values_FHW, *_limits(values_FHW))
+
+
+def _limits(values_FHW: np.ndarray) -> tuple[float, float]:
+    """The values that become 0 and 1; equal where the picture is flat."""
     low, high = _percentiles(values_FHW)
+    return (low, high) if high > low else (float(values_FHW.min()), float(values_FHW.max()))
+
+
+def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
     if high <= low:
-        low, high = float(values_FHW.min()), float(values_FHW.max())
-    if high <= low:
-        return np.zeros(values_FHW.shape, np.float32)
-    unit = values_FHW.astype(np.float32)
+        return np.zeros(values.shape, np.float32)
+    unit = values.astype(np.float32)
     unit -= np.float32(low)
     unit *= np.float32(1 / (high - low))
     return np.clip(unit, 0, 1, out=unit)
@@ -80,8 +93,11 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
         low, high = np.percentile(values, _PERCENTILES)
         return float(low), float(high)
     # A histogram is ten times faster than sorting, and exact for whole numbers.
-    lowest = int(values.min())
-    below = np.cumsum(np.bincount(values.ravel().astype(np.int32) - lowest))
+    lowest, highest = int(values.min()), int(values.max())
+    counts = np.zeros(highest - lowest + 1, np.int64)
+    for frame in values.reshape(-1, values.shape[-1] * values.shape[-2]):  # what a frame needs fits the cache
+        counts += np.bincount(frame.astype(np.int64) - lowest, minlength=len(counts))
+    below = np.cumsum(counts)
     low, high = (int(np.searchsorted(below, p / 100 * values.size)) + lowest for p in _PERCENTILES)
     return low, high
 
@@ -107,16 +123,49 @@ def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: flo
     return (weights / np.where(total > 0, total, 1)).astype(np.float32)
 
 
-def render(values_FHW: np.ndarray, series: Series, *, image_size: int, spacing_mm: float) -> np.ndarray:
-    """The frames of a series as the model sees them: `F O O` uint8, upright, `spacing_mm` a pixel, centre cropped
-    or zero padded to `image_size`."""
+def _without_zeros(weights: np.ndarray) -> tuple[np.ndarray, slice]:
+    """`weights` without the columns at both ends that are zero, and which remain: the far field is not resampled."""
+    used = np.flatnonzero(weights.any(0))
+    inside = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+    return np.ascontiguousarray(weights[:, inside]), inside
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """What a stored value x of a record means: offset + scale * x, in `unit` ("": brightness from 0 to 1)."""
+
+    unit: str
+    scale: float
+    offset: float
+
+
+def render(
+    stored_FHW: np.ndarray, series: Series, *, image_size: int, spacing_mm: float, bits: int = 8
+) -> tuple[Scale, np.ndarray]:
+    """The frames of a series as the model sees them: `F O O` of `bits` bits, upright, `spacing_mm` a pixel, centre
+    cropped or zero padded to `image_size`. Maps keep their unit; values beyond what the bits hold are counted in
+    `series.notes`."""
+    values_FHW = physical.values(stored_FHW, series)
+    top = (1 << bits) - 1
+    limits = None
+    if series.view in schema.MAPS:
+        unit, step = schema.MAPS[series.view].unit, schema.MAPS[series.view].steps[bits]
+        scale = Scale(unit, step, 0.0)
+        if beyond := int(np.count_nonzero(values_FHW > top * step)):
+            series.notes += (f"{beyond} pixels above {top * step:g} {unit} stored as that",)
+        values_FHW = values_FHW * np.float32(1 / (top * step))
+    else:
+        scale = Scale("", 1 / top, 0.0)
+        limits = _limits(values_FHW)
     rows_mm, cols_mm = series.first.spacing
     if series.orientation[0]:
         rows_mm, cols_mm = cols_mm, rows_mm
-    unit = turn(to_unit(values_FHW), series.orientation)
-    over_rows = resampling_matrix(unit.shape[1], rows_mm, image_size, spacing_mm)
-    over_cols = resampling_matrix(unit.shape[2], cols_mm, image_size, spacing_mm)
-    out = np.empty((len(unit), image_size, image_size), np.uint8)
-    for index, frame in enumerate(unit):  # frame by frame: the temporaries of a long cine would not fit the cache
-        out[index] = np.rint(over_rows @ np.ascontiguousarray(frame) @ over_cols.T * 255)
-    return out
+    upright_FHW = turn(values_FHW, series.orientation)
+    over_rows, used_rows = _without_zeros(resampling_matrix(upright_FHW.shape[1], rows_mm, image_size, spacing_mm))
+    over_cols, used_cols = _without_zeros(resampling_matrix(upright_FHW.shape[2], cols_mm, image_size, spacing_mm))
+    out = np.empty((len(upright_FHW), image_size, image_size), f"uint{bits}")
+    for index, whole in enumerate(upright_FHW):  # one by one: the temporaries of a long cine would not fit the cache
+        frame = np.ascontiguousarray(whole[used_rows, used_cols])
+        fitted = over_rows @ (_stretched(frame, *limits) if limits else frame) @ over_cols.T
+        out[index] = np.rint(np.clip(fitted, 0, 1) * np.float32(top))
+    return scale, out

@@ -8,27 +8,21 @@ import collections
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
-from pydicom.multival import MultiValue
 
 from cmr_jax.data import schema
-from preprocessing import assemble, pixels, reports, scrub, splits, views
+from preprocessing import assemble, descriptions, identifiers, pixels, reports, scrub, sections, text_labels, views
 from preprocessing.deid import Pseudonyms
 from preprocessing.scan import quiet_pydicom
 from preprocessing.study import FileScan, Frame, Report, Series
 
 # Raised when a work file of older code must not be used again.
 _WORK_VERSION = 1
-_NAME_KEYWORDS = (
-    "PatientName OtherPatientNames ReferringPhysicianName PerformingPhysicianName RequestingPhysician OperatorsName"
-    " NameOfPhysiciansReadingStudy PhysiciansOfRecord"
-).split()
-_ID_KEYWORDS = "PatientID OtherPatientIDs AccessionNumber StudyID StudyInstanceUID InstitutionName".split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,32 +34,53 @@ class Settings:
     key: bytes = dataclasses.field(repr=False)
     image_size: int
     spacing_mm: float
-    fractions: tuple[float, ...]
+    bits: int = 8
     site_table: views.SiteTable = ()
     scrubber: str = ""
+    text_labels: bool = True
+    label_phrases: str = ""
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
         table = [(pattern.pattern, view) for pattern, view in self.site_table]
         versions = (_WORK_VERSION, schema.SCHEMA_VERSION)
-        return (*versions, self.image_size, self.spacing_mm, self.fractions, table, self.scrubber)
+        said = text_labels.fingerprint(self.label_phrases) if self.text_labels else None
+        return (*versions, self.image_size, self.spacing_mm, self.bits, table, self.scrubber, said)
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One study: its candidate files, in the order of their paths, and its report."""
+    """One study: its candidate files, in the order of their paths, and its report.
+
+    In the parent `scans` may lie outside of memory; a worker gets them as a tuple.
+    """
 
     study_uid: str
-    scans: tuple[FileScan, ...]
+    scans: Iterable[FileScan]
     report: Report
+    _known: dict[Any, str] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Task, (self.study_uid, tuple(self.scans), self.report)
+
+    def known(self, what: Any, make: Callable[[], str]) -> str:
+        """`make()`, done once for each `what`: it reads all headers of the study."""
+        if what not in self._known:
+            self._known[what] = sys.intern(make())
+        return self._known[what]
 
     def first(self, attribute: str) -> str:
         """An attribute of the first file that says it; "" where none does."""
-        return next((value for scan in self.scans if (value := getattr(scan, attribute))), "")
+        return self.known(attribute, lambda: next((v for scan in self.scans if (v := getattr(scan, attribute))), ""))
 
     @property
     def patient(self) -> str:
         """Private. Whom the study belongs to: the table's word first, then the header's, else the study alone."""
         return self.report.patient_id or self.first("patient_id") or self.study_uid
+
+    @property
+    def site(self) -> str:
+        """Private. Where the study was made: the table's word first, then the header's."""
+        return self.report.site or self.first("institution")
 
 
 @dataclasses.dataclass
@@ -78,15 +93,24 @@ class Result:
     series: list[dict[str, Any]]
     study: dict[str, str]
     unmapped: dict[str, int]
+    findings: list[dict[str, str]] = dataclasses.field(default_factory=list)  # lines of findings.csv
 
 
 def work_path(settings: Settings, task: Task) -> Path:
     """Where the result of `task` lies once it is done."""
     pseudonyms = Pseudonyms(settings.key)
-    inputs = [(s.path, s.size, s.mtime_ns) for s in task.scans]
-    made_of = repr((settings.fingerprint_parts(), inputs, dataclasses.astuple(task.report)))
-    name = f"{pseudonyms.name('study', task.study_uid)}-{pseudonyms.name('work', made_of)}.npz"
-    return settings.work_dir / name
+
+    def made_of() -> str:
+        inputs = [(s.path, s.size, s.mtime_ns) for s in task.scans]
+        parts = (settings.fingerprint_parts(), inputs, dataclasses.astuple(task.report))
+        return pseudonyms.name("work", repr(parts))
+
+    return settings.work_dir / f"{pseudonyms.name('study', task.study_uid)}-{task.known(settings, made_of)}.npz"
+
+
+def study_of(path: Path) -> str:
+    """The pseudonym of the study that a work file is named by."""
+    return path.name.split("-")[0]
 
 
 def run(settings: Settings, task: Task) -> None:
@@ -114,29 +138,35 @@ def put_aside(settings: Settings, task: Task, why: str) -> Result:
 
 def build(settings: Settings, task: Task) -> Result:
     """Decodes, assembles, labels and renders one study."""
+    scans = tuple(task.scans)
+    task = dataclasses.replace(task, scans=scans)
     pseudonyms = Pseudonyms(settings.key)
     study_id = pseudonyms.name("study", task.study_uid)
     fate: dict[str, tuple[str, str]] = {}
-    values = _decode(settings.root, task.scans, fate)
-    frames = [frame for scan in task.scans if scan.path in values for frame in scan.frames]
+    values = _decode(settings.root, scans, fate)
+    frames = [frame for scan in scans if scan.path in values for frame in scan.frames]
     series, drops = assemble.assemble(frames, lambda f: pixels.content_hash(values[f.file][f.index]))
     views.label(series, settings.site_table)
     by_name = named(pseudonyms, series)
     for drop in drops:
         fate.setdefault(drop.frame.file, ("ignored", drop.reason))
     fate.update({frame.file: ("used", "") for one in series for frame in one.flat()})
-    row = _study_row(settings, task, study_id)
+    text = _scrubbed(settings, task)
+    findings = text_labels.rows(study_id, text, settings.label_phrases) if settings.text_labels else []
+    labels = text_labels.merge(task.report.labels, findings)
+    row = _study_row(settings, task, study_id, labels)
     return Result(
         study_id=study_id,
-        example=_example(settings, task, row, by_name, values) if by_name else None,
+        example=_example(settings, task, row, by_name, values, text, labels) if by_name else None,
         files=[(pseudonyms.name("file", s.path), *fate[s.path]) for s in task.scans],
         series=series_rows(pseudonyms, study_id, by_name, drops, task.first("vendor")),
         study=row,
         unmapped=dict(views.unmapped(series)),
+        findings=findings if by_name else [],
     )
 
 
-def _decode(root: Path, scans: tuple[FileScan, ...], fate: dict[str, tuple[str, str]]) -> dict[str, np.ndarray]:
+def _decode(root: Path, scans: Iterable[FileScan], fate: dict[str, tuple[str, str]]) -> dict[str, np.ndarray]:
     values = {}
     for scan in scans:
         try:
@@ -178,10 +208,14 @@ def series_rows(
                 "vendor": vendor,
                 "used": "yes",
                 "reason": "; ".join(one.notes),
+                "description": descriptions.shown(one.first.description),
             }
         )
-    dropped = collections.Counter((pseudonyms.name("series", d.frame.series_uid), d.reason) for d in drops)
-    for (name, reason), count in sorted(dropped.items()):
+    dropped = collections.Counter(
+        (pseudonyms.name("series", d.frame.series_uid), d.reason, descriptions.shown(d.frame.description))
+        for d in drops
+    )
+    for (name, reason, description), count in sorted(dropped.items()):
         rows.append(
             {
                 "study_id": study_id,
@@ -190,43 +224,30 @@ def series_rows(
                 "vendor": vendor,
                 "used": "no",
                 "reason": reason,
+                "description": description,
             }
         )
     return rows
 
 
-def _study_row(settings: Settings, task: Task, study_id: str) -> dict[str, str]:
+def _study_row(settings: Settings, task: Task, study_id: str, labels: list[tuple[str, str, str]]) -> dict[str, str]:
     pseudonyms = Pseudonyms(settings.key)
     patient_id = pseudonyms.name("patient", task.patient)
-    institution = _identifiers(settings.root, task.scans[0], ("InstitutionName",))
     return {
         "study_id": study_id,
         "patient_id": patient_id,
-        "split": splits.assign(pseudonyms, patient_id, settings.fractions),
-        "site": pseudonyms.name("site", institution[0]) if institution else "",
+        "site": pseudonyms.name("site", task.site) if task.site else "",
         "sex": task.first("sex"),
         "age": task.first("age"),
-        **dict(task.report.labels),
+        **{name: value for name, value, _ in labels},
     }
 
 
-def _identifiers(root: Path, scan: FileScan, keywords: Sequence[str]) -> list[str]:
-    """Private values of a header, read where they are needed and not carried around."""
-    header = pydicom.dcmread(root / scan.path, stop_before_pixels=True, specific_tags=list(keywords))
-    values: list[str] = []
-    for keyword in keywords:
-        value = header.get(keyword)
-        values += [str(v) for v in (value if isinstance(value, MultiValue) else [value]) if v]
-    return values
-
-
 def _scrubbed(settings: Settings, task: Task) -> str:
-    first = task.scans[0]
-    names = _identifiers(settings.root, first, _NAME_KEYWORDS)
-    ids = [*_identifiers(settings.root, first, _ID_KEYWORDS), task.patient, task.study_uid, first.accession]
-    text = scrub.scrub(task.report.text, names, ids)
+    names, ids = identifiers.of_study(settings.root, tuple(task.scans))
+    text = scrub.scrub(task.report.text, [*names, *task.report.names], [*ids, task.patient, task.study_uid])
     hook = scrub.load(settings.scrubber)
-    return hook(text) if hook else text
+    return scrub.apply_hook(hook, text) if hook else text
 
 
 def _example(
@@ -235,38 +256,49 @@ def _example(
     row: dict[str, str],
     by_name: list[tuple[str, Series]],
     values: dict[str, np.ndarray],
+    text: str,
+    labels: list[tuple[str, str, str]],
 ) -> dict[str, Any]:
     series = [one for _, one in by_name]
-    text = _scrubbed(settings, task)
+    rendered = [_render(settings, one, values) for one in series]
     return {
         "study_id": row["study_id"],
         "patient_id": row["patient_id"],
         "sex": task.first("sex"),
         "age": task.first("age"),
         "vendor": task.first("vendor"),
-        "frames": np.concatenate([_render(settings, one, values) for one in series]),
+        "frames": np.concatenate([frames for _, frames in rendered]),
         "series/id": [name for name, _ in by_name],
         "series/view": [one.view for one in series],
         "series/view_rule": [one.view_rule for one in series],
+        "series/contrast": [one.contrast for one in series],
+        "series/unit": [scale.unit for scale, _ in rendered],
+        "series/scale": np.array([scale.scale for scale, _ in rendered], np.float32),
+        "series/offset": np.array([scale.offset for scale, _ in rendered], np.float32),
         "series/slices": np.array([one.slices for one in series], np.int64),
         "series/phases": np.array([one.phases for one in series], np.int64),
         "series/spacing_mm": np.full(len(series), settings.spacing_mm, np.float32),
         "series/slice_gap_mm": np.array([one.slice_gap_mm for one in series], np.float32),
-        "series/n_interpolated": np.zeros(len(series), np.int64),
+        "series/n_interpolated": np.array([one.interpolated.sum() for one in series], np.int64),
         "slice_position_mm": np.concatenate([one.slice_position_mm for one in series]),
+        "slice_level": [level for one in series for level in one.levels],
+        "frame_interpolated": np.concatenate([one.interpolated for one in series]),
         "frame_time_ms": np.concatenate([assemble.times_ms(one) for one in series]),
         "report": text,
         "report_hash": reports.content_hash(Pseudonyms(settings.key), text),
-        **{f"section/{name}": part for name, part in reports.sections(text).items()},
-        "label/name": [name for name, _ in task.report.labels],
-        "label/value": [value for _, value in task.report.labels],
+        **{f"section/{name}": part for name, part in sections.sections(text).items()},
+        "label/name": [name for name, _, _ in labels],
+        "label/value": [value for _, value, _ in labels],
+        "label/source": [source for _, _, source in labels],
     }
 
 
-def _render(settings: Settings, series: Series, values: dict[str, np.ndarray]) -> np.ndarray:
+def _render(settings: Settings, series: Series, values: dict[str, np.ndarray]) -> tuple[pixels.Scale, np.ndarray]:
     frames: list[Frame] = series.flat()
     stack = np.stack([values[f.file][f.index] for f in frames])
-    return pixels.render(stack, series, image_size=settings.image_size, spacing_mm=settings.spacing_mm)
+    return pixels.render(
+        stack, series, image_size=settings.image_size, spacing_mm=settings.spacing_mm, bits=settings.bits
+    )
 
 
 def save(result: Result, path: Path) -> None:

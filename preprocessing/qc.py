@@ -1,6 +1,7 @@
-"""Contact sheets: the very pixels of the records, one study a row, for a person to look at."""
+"""Pictures for a person to look at: contact sheets of the very pixels of the records, and distributions."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +10,80 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cmr_jax.data import schema
+from preprocessing import summary
 
 STUDIES_A_PAGE = 12
 MAX_PAGES = 4
-_TILES_A_ROW = 14
+DISTRIBUTIONS = "distributions.png"
+_TILES_A_ROW = 16
 _PHASES_OF_A_CINE = 3
+_SERIES_OF_A_VIEW = 3
 _INCH_A_PIXEL = 0.0075
+_LAST = ("unknown", "scout")
 
 
 def tiles(example: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
-    """(caption, H W) of the middle slice of every series: a still once, a cine at phases across the beat.
+    """(caption, H W uint8) of the middle slice of every series: a still once, a cine at phases across the beat.
 
-    Cines first; at most a row's worth.
+    Cines first, what is unknown last; a kind of view at most three times. A row that would be too long shows fewer
+    phases, then fewer series, and says how many it leaves out.
     """
+    series = _in_order(example)
+    shown = _at_most_thrice(series)
+    for phases in range(_PHASES_OF_A_CINE, 0, -1):
+        if sum(min(frames.shape[1], phases) for _, _, frames in shown) <= _TILES_A_ROW:
+            break
     out = []
-    series = list(zip(example["series/view"], schema.split_series(example), strict=True))
-    for view, frames_STHW in sorted(series, key=lambda item: item[1].shape[1] == 1):
+    for number, (view, values, frames_STHW) in enumerate(shown):
+        if len(out) + min(frames_STHW.shape[1], phases) > _TILES_A_ROW:
+            shown = shown[:number]
+            break
         middle = frames_STHW[len(frames_STHW) // 2]
-        count = min(len(middle), _PHASES_OF_A_CINE)
+        count = min(len(middle), phases)
         for phase in np.arange(count) * len(middle) // count:
-            caption = f"{view} {phase + 1}/{len(middle)}" if len(middle) > 1 else view
-            out.append((caption, middle[phase]))
-    return out[:_TILES_A_ROW]
+            beat = f" {phase + 1}/{len(middle)}" if len(middle) > 1 else ""
+            out.append((f"{view}{beat}{values}", _as_bytes(middle[phase])))
+    if missing := len(series) - len(shown):
+        out[-1] = (f"{out[-1][0]} (+{missing} series)", out[-1][1])
+    return out
+
+
+def _in_order(example: dict[str, Any]) -> list[tuple[str, str, np.ndarray]]:
+    """(view, range of values or "", frames S T H W) of every series."""
+    all_frames = schema.split_series(example)
+    series = [
+        (view, _values(example, row, frames), frames)
+        for row, (view, frames) in enumerate(zip(example["series/view"], all_frames, strict=True))
+    ]
+    return sorted(series, key=lambda item: (item[0] in _LAST, item[2].shape[1] == 1, schema.VIEWS.index(item[0])))
+
+
+def _at_most_thrice(series: list[tuple[str, str, np.ndarray]]) -> list[tuple[str, str, np.ndarray]]:
+    seen: Counter[str] = Counter()
+    shown = []
+    for item in series:
+        seen[item[0]] += 1
+        if seen[item[0]] <= _SERIES_OF_A_VIEW:
+            shown.append(item)
+    return shown
+
+
+def _values(example: dict[str, Any], row: int, frames_STHW: np.ndarray) -> str:
+    """What black and white stand for in a map, and the contrast of an image that has more than one."""
+    contrast = example["series/contrast"][row]
+    words = f" {contrast}" if contrast not in ("", "magnitude") else ""
+    if not (unit := example["series/unit"][row]):
+        return words
+    offset, scale = float(example["series/offset"][row]), float(example["series/scale"][row])
+    return f"{words} {offset:.4g} to {offset + scale * np.iinfo(frames_STHW.dtype).max:.4g} {unit}"
+
+
+def _as_bytes(frame_HW: np.ndarray) -> np.ndarray:
+    return (frame_HW >> 8).astype(np.uint8) if frame_HW.dtype == np.uint16 else frame_HW
 
 
 def write_pages(folder: Path, examples: Iterable[dict[str, Any]]) -> int:
-    """Writes `contact_sheet_NN.png` into `folder`, at most MAX_PAGES; returns how many."""
+    """Writes `contact_sheet_NN.png` into `folder`, a page for STUDIES_A_PAGE examples; returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
     page: list[tuple[str, list[tuple[str, np.ndarray]]]] = []
     pages = 0
@@ -67,6 +116,39 @@ def _draw(path: Path, page: list[tuple[str, list[tuple[str, np.ndarray]]]]) -> N
             title = f"{study_id}\n{words}" if c == 0 else words
             axes.text(left, top - 1, title, color="white", fontsize=5, va="bottom", ha="left")
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(110)
     canvas.print_png(str(path), metadata={"Software": None})
+
+
+def write_distributions(path: Path, series: Sequence[summary.Row]) -> None:
+    """Spacing, counts and brightness by view: one column of series.csv a panel."""
+    panels = {
+        "spacing": "pixel spacing of the source, mm", "slice_gap": "distance of slices, mm", "slices": "slices",
+        "phases": "phases", "level_mean": "mean brightness (0 to 1)", "level_std": "deviation of brightness",
+        "saturated_percent": "pixels at the upper end, %", "frames": "frames of a series",
+    }  # fmt: skip
+    used = [row for row in series if row["used"] == "yes"]
+    views = [view for view in schema.VIEWS if any(row["view"] == view for row in used)]
+    figure = Figure(figsize=(14, 1.6 + 0.45 * max(4, len(views))))
+    figure.subplots_adjust(left=0.07, right=0.98, top=0.88, bottom=0.06, hspace=0.3)
+    rows = np.arange(len(views))
+    for axes, (column, title) in zip(figure.subplots(2, 4, sharey=True).flat, panels.items(), strict=True):
+        values = [summary.numbers([row for row in used if row["view"] == view], column) for view in views]
+        low, first, middle, third, high = np.array([_quantiles(v) for v in values]).T
+        axes.hlines(rows, low, high, color="gray", linewidth=1)
+        axes.hlines(rows, first, third, color="tab:blue", linewidth=5)
+        axes.plot(middle, rows, "|", color="black", markersize=9)
+        axes.set_title(title, fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.axes[0].set(yticks=rows, yticklabels=views, ylim=(len(views) - 0.5, -0.5))
+    figure.suptitle("one value a series: median, quartiles (bar), 5th to 95th percentile (line)", fontsize=8)
+    _save(figure, path)
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    return np.percentile(values, [5, 25, 50, 75, 95]) if len(values) else np.full(5, np.nan)

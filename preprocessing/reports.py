@@ -1,42 +1,28 @@
-"""The user's table of reports, the sections of a report, and the hash that finds reports that say the same."""
+"""The user's table of reports, how several of one study are joined, and the hash that finds those that say the same."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmr_jax.data import schema
 from cmr_jax.errors import InputError
+from preprocessing import sections
 from preprocessing.deid import Pseudonyms
 from preprocessing.study import Report
 
 _LINK_COLUMNS = ("study_uid", "accession_number")
-_HEADERS = {
-    "indication": (
-        "indication|indications|clinical indication|reason for exam|reason for examination|reason for study"
-        "|reason for the exam|reason for the study|history|clinical history|clinical information|clinical details"
-        "|patient history"
-    ),
-    "technique": "technique|techniques|protocol|procedure|methods|sequences|scan technique|imaging technique",
-    "comparison": "comparison|comparisons|comparison study|prior studies|prior study|previous studies",
-    "findings": "findings|finding|results|result|report|description|observations",
-    "impression": (
-        "impression|impressions|conclusion|conclusions|summary|opinion|interpretation|assessment|final impression"
-    ),
-}
-_SECTION_OF = {name: section for section, names in _HEADERS.items() for name in names.split("|")}
-_NAMES = "|".join(sorted(map(re.escape, _SECTION_OF), key=len, reverse=True))
-# A header starts its line, or stands in capitals anywhere; a colon follows, or nothing else on its line.
-CAPITAL_HEADER = rf"(?<![\w-])(?:{_NAMES.upper()})[ \t]*:"
-_HEADER = re.compile(rf"^[ \t]*(?i:{_NAMES})[ \t]*(?::|(?=\n|\Z))|{CAPITAL_HEADER}", re.MULTILINE)
+_DELIMITERS = ",;\t|"
+_ADDENDUM = "ADDENDUM"
 
 
-def read(path: Path, label_columns: Sequence[str]) -> dict[str, Report]:
+def read(path: Path, label_columns: Sequence[str], site_column: str = "") -> dict[str, Report]:
     """Reports by every name a study can be linked with: `uid:…` and `accession:…`.
 
-    Several rows of one study are joined in their order (addenda); later labels override earlier ones that are empty.
+    Several rows of one study are joined in their order, the later ones marked as addenda; a later label that is not
+    empty overrides an earlier one.
     Raises InputError where the file is missing, empty, unreadable, or lacks a column.
     """
     rows = _rows(path)
@@ -53,17 +39,20 @@ def read(path: Path, label_columns: Sequence[str]) -> dict[str, Report]:
             raise InputError(
                 f"--label_columns: --reports has no column {name!r}; it has {known or 'no further columns'}"
             )
+    if site_column and site_column not in columns:
+        raise InputError(f"--site_column: --reports has no column {site_column!r}")
     found: dict[str, Report] = {}
     for row in rows:
         report = Report(
             text=row.get("report", "").strip(),
             patient_id=row.get("patient_id", "").strip(),
             labels=tuple((name, row.get(name, "").strip()) for name in label_columns),
+            site=row.get(site_column, "").strip(),
         )
         for column, kind in zip(_LINK_COLUMNS, ("uid", "accession"), strict=True):
             if value := row.get(column, "").strip():
                 name = f"{kind}:{value}"
-                found[name] = _join(found[name], report) if name in found else report
+                found[name] = join(found[name], report) if name in found else report
     if not any(report.text for report in found.values()):
         raise InputError("--reports holds no text: every 'report' field is empty or has no study to go with")
     return found
@@ -73,18 +62,37 @@ def _rows(path: Path) -> list[dict[str, str]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError("--reports is not UTF-8 text: save it as UTF-8") from None
+        raise InputError("--reports is not UTF-8 text (Latin-1 or a spreadsheet?): save it as CSV UTF-8") from None
     except OSError as error:
         raise InputError(f"--reports cannot be read ({error.strerror})") from None
     if "\0" in text:
         raise InputError("--reports is not a text file")
-    if text.lstrip().startswith("{"):
-        return _json_rows(text)
+    return _json_rows(text) if text.lstrip().startswith("{") else _csv_rows(text)
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    """Fields may be quoted and hold line ends; the delimiter is the one that the header line uses.
+
+    Raises InputError where a row has more fields than the header: an unquoted comma in a report would cut it short.
+    """
     csv.field_size_limit(1 << 27)
+    first = text.split("\n", 1)[0].rstrip("\r")
+    delimiter = max(
+        _DELIMITERS, key=lambda d: (f"{d}report{d}" in f"{d}{first.replace(chr(34), '')}{d}", first.count(d))
+    )
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="")
+    rows = []
     try:
-        return [{k: v or "" for k, v in row.items() if k} for row in csv.DictReader(io.StringIO(text, newline=""))]
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        for number, row in enumerate(reader, 1):
+            if "" in row and any(row[""]):
+                raise InputError(
+                    f"--reports row {number} has more fields than the header: quote texts that hold {delimiter!r}"
+                )
+            rows.append({k: v or "" for k, v in row.items() if k})
     except csv.Error:
         raise InputError("--reports is neither CSV nor JSON lines") from None
+    return rows
 
 
 def _json_rows(text: str) -> list[dict[str, str]]:
@@ -100,28 +108,40 @@ def _json_rows(text: str) -> list[dict[str, str]]:
     return rows
 
 
-def _join(first: Report, second: Report) -> Report:
-    texts = [first.text] if second.text in first.text else [first.text, second.text]
-    labels = tuple((name, new or old) for (name, old), (_, new) in zip(first.labels, second.labels, strict=True))
-    return Report("\n\n".join(t for t in texts if t), first.patient_id or second.patient_id, labels)
+def join(first: Report, second: Report) -> Report:
+    """Both as one; the second is an addendum to the first, unless the first says it already."""
+    texts = [text for text in (first.text, second.text) if text]
+    if second.text and second.text in first.text:
+        texts = [first.text]
+    elif len(texts) == 2 and not second.text.upper().startswith(_ADDENDUM):
+        texts[1] = f"{_ADDENDUM}:\n{second.text}"
+    later = dict(second.labels)
+    labels = tuple((name, later.get(name) or old) for name, old in first.labels)
+    return Report(
+        "\n\n".join(texts),
+        first.patient_id or second.patient_id,
+        labels,
+        first.site or second.site,
+        (*first.names, *second.names),
+    )
+
+
+def row(reports: dict[str, Report], study_uid: str, accession: str) -> Report | None:
+    """The table's word on a study, by its UID or else its accession number, even where it holds no text."""
+    return reports.get(f"uid:{study_uid}") or reports.get(f"accession:{accession}")
 
 
 def find(reports: dict[str, Report], study_uid: str, accession: str) -> Report | None:
-    """The report of a study, by its UID or else its accession number; None without one, or without text."""
-    report = reports.get(f"uid:{study_uid}") or reports.get(f"accession:{accession}")
+    """The report of a study, as `row`; None without one, or without text."""
+    report = row(reports, study_uid, accession)
     return report if report is not None and report.text else None
 
 
-def sections(text: str) -> dict[str, str]:
-    """The text of every section of `schema.SECTIONS`; what stands before the first header counts as findings."""
-    parts: dict[str, list[str]] = {name: [] for name in schema.SECTIONS}
-    current, start = "findings", 0
-    for match in _HEADER.finditer(text):
-        parts[current].append(text[start : match.start()].strip())
-        current = _SECTION_OF[match[0].rstrip(": \t").strip().lower()]
-        start = match.end()
-    parts[current].append(text[start:].strip())
-    return {name: "\n".join(p for p in found if p) for name, found in parts.items()}
+def with_text(known: Report | None, read: Report) -> Report:
+    """`read`, with the labels, the patient and the site that the table gives its study."""
+    if known is None:
+        return read
+    return dataclasses.replace(known, text=read.text, names=read.names, patient_id=known.patient_id or read.patient_id)
 
 
 def content_hash(pseudonyms: Pseudonyms, text: str) -> str:
@@ -129,6 +149,6 @@ def content_hash(pseudonyms: Pseudonyms, text: str) -> str:
 
     Keyed: a plain hash of a standard phrase could be looked up.
     """
-    by_name = sections(text)
+    by_name = sections.sections(text)
     said = " ".join((by_name["findings"], by_name["impression"])).strip() or text
     return pseudonyms.name("report", " ".join(re.findall(r"\w+(?:[.,]\d+)?|%", said.casefold())))

@@ -19,7 +19,7 @@ import pydicom
 from pydicom import config
 from pydicom.errors import InvalidDicomError
 
-from preprocessing import deid
+from preprocessing import attributes, decode, deid, quick_header
 from preprocessing.study import NAN, TIME_KEYS, FileScan, Frame, PixelLayout
 
 _MR_CLASSES = (
@@ -27,22 +27,32 @@ _MR_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image
 )
+# Basic Text, Enhanced, Comprehensive, Comprehensive 3D, Extensible: documents that a person writes.
+_SR_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.88.{last}" for last in ("11", "22", "33", "34", "35"))
+STRUCTURED_REPORT = "structured report"
 _NATIVE_LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _MAX_INFLATED_BYTES = 1 << 28
+_INFLATE_STEP = 1 << 22
 _MAX_PIXELS_OF_A_FILE = 1 << 30
+_MAX_FRAMES_OF_A_FILE = 1 << 16
 _FIRST_BYTES = 4096
 
 _KEYWORDS = """
     SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber AcquisitionNumber InstanceNumber
-    AccessionNumber PatientID PatientSex PatientAge PatientBirthDate StudyDate
+    AccessionNumber PatientID PatientSex PatientAge PatientBirthDate StudyDate InstitutionName
     Modality Manufacturer SeriesDescription ImageType ComplexImageComponent ScanningSequence SequenceVariant
     BurnedInAnnotation EchoTime ImagePositionPatient ImageOrientationPatient PixelSpacing
     TemporalPositionIndex TemporalPositionIdentifier NominalCardiacTriggerDelayTime TriggerTime
     NominalPercentageOfCardiacPhase AcquisitionTime AcquisitionDateTime
     NumberOfFrames Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored PixelRepresentation
+    RescaleSlope RescaleIntercept RescaleType RealWorldValueMappingSequence
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """.split()
+
+_NO_ITEM = pydicom.Dataset()
 
 
 class _Refused(Exception):
@@ -65,28 +75,32 @@ def quiet_pydicom() -> Iterator[None]:
         config.settings.reading_validation_mode = before[1]
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # then it is a file that cannot be read
+
+
 def list_files(root: Path) -> list[str]:
     """Paths of everything below `root` that is not a folder, relative and sorted; each folder is entered once."""
     seen: set[tuple[int, int]] = set()
     found: list[str] = []
-
-    def walk(folder: Path) -> None:
+    folders = [""]
+    while folders:
+        folder = folders.pop()
         try:
-            about = folder.stat()
+            about = (root / folder).stat()
             if (about.st_dev, about.st_ino) in seen:
-                return
+                continue
             seen.add((about.st_dev, about.st_ino))
-            entries = sorted(folder.iterdir())
+            with os.scandir(root / folder) as entries:
+                inside = [(_is_folder(entry), str(Path(folder, entry.name))) for entry in entries]
         except OSError:
-            found.append(str(folder.relative_to(root)))  # an unreadable folder counts as one unreadable entry
-            return
-        for path in entries:
-            if path.is_dir():
-                walk(path)
-            else:
-                found.append(str(path.relative_to(root)))
-
-    walk(root)
+            found.append(folder or ".")  # an unreadable folder counts as one unreadable entry
+            continue
+        found += [path for is_folder, path in inside if not is_folder]
+        folders += sorted((path for is_folder, path in inside if is_folder), reverse=True)
     return sorted(found)
 
 
@@ -123,8 +137,13 @@ def _read(root: Path, path: str, about: os.stat_result) -> FileScan:
         if _DEFLATED in (head := file.read(_FIRST_BYTES)):
             _refuse_bombs(head + file.read())
         file.seek(0)
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        header, pixels_at = quick_header.read(file, _KEYWORDS) or (None, 0)
+        file.seek(pixels_at)
+        if header is None:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
         if reason := _not_an_image(header):
+            if reason == STRUCTURED_REPORT and attributes.text(header, "StudyInstanceUID"):
+                return _structured_report(header, path, about)
             raise _Refused("ignored", reason)
         syntax = str(getattr(header.file_meta, "TransferSyntaxUID", ""))
         if syntax == _DEFLATED.decode():
@@ -137,110 +156,125 @@ def _read(root: Path, path: str, about: os.stat_result) -> FileScan:
 
 
 def _refuse_bombs(data: bytes) -> None:
-    """Inflates a deflated file into a bounded buffer before pydicom does so without a bound."""
+    """Inflates a deflated file piece by piece, keeping nothing, before pydicom does so without a bound."""
     if data[128:136] != b"DICM\x02\x00\x00\x00":
         raise _Refused("rejected", "deflated data without a file header")
     start = 144 + struct.unpack("<I", data[140:144])[0]  # the first element gives the length of the header behind it
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    if len(inflate.decompress(memoryview(data)[start:], _MAX_INFLATED_BYTES)) == _MAX_INFLATED_BYTES:
-        raise _Refused("rejected", "deflated data grows beyond the limit")
-
-
-def _text(dataset: Any, keyword: str) -> str:
-    value = dataset.get(keyword)
-    return "" if value is None else str(value).strip("\0 ")
-
-
-def _texts(dataset: Any, keyword: str) -> tuple[str, ...]:
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return ()
-    return tuple(str(v) for v in value) if not isinstance(value, str) else (value,)
-
-
-def _number(dataset: Any, keyword: str) -> float:
-    """NaN where the attribute is absent or is not a finite number."""
-    try:
-        value = float(dataset.get(keyword))
-    except (TypeError, ValueError, OverflowError):
-        return NAN
-    return value if math.isfinite(value) else NAN
-
-
-def _integer(dataset: Any, keyword: str, default: int = 0) -> int:
-    value = _number(dataset, keyword)
-    return default if math.isnan(value) else int(value)
+    rest, grown = data[start:], 0
+    while rest and not inflate.eof:
+        grown += len(inflate.decompress(rest, _INFLATE_STEP))
+        rest = inflate.unconsumed_tail
+        if grown >= _MAX_INFLATED_BYTES:
+            raise _Refused("rejected", "deflated data grows beyond the limit")
 
 
 def _not_an_image(header: Any) -> str:
     """Why this object is not a greyscale MR image without burned-in text; "" if it is one."""
-    sop_class = _text(header, "SOPClassUID") or str(getattr(header.file_meta, "MediaStorageSOPClassUID", ""))
-    image_type = [t.upper() for t in _texts(header, "ImageType")]
-    if sop_class not in _MR_CLASSES and (sop_class or _text(header, "Modality") != "MR"):
+    sop_class = attributes.text(header, "SOPClassUID") or str(getattr(header.file_meta, "MediaStorageSOPClassUID", ""))
+    image_type = [t.upper() for t in attributes.texts(header, "ImageType")]
+    if sop_class in _SR_CLASSES:
+        return STRUCTURED_REPORT
+    if sop_class not in _MR_CLASSES and (sop_class or attributes.text(header, "Modality") != "MR"):
         return "not MR"
-    if _integer(header, "SamplesPerPixel", 1) != 1:
+    if attributes.integer(header, "SamplesPerPixel", 1) != 1:
         return "colour image"
-    if _text(header, "PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2", ""):
+    if attributes.text(header, "PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2", ""):
         return "not greyscale"
-    if _text(header, "BurnedInAnnotation").upper() == "YES":
+    if attributes.text(header, "BurnedInAnnotation").upper() == "YES":
         return "burned-in annotation"
     if any("MOSAIC" in part for part in image_type):
         return "mosaic"
     return ""
 
 
+def _structured_report(header: Any, path: str, about: os.stat_result) -> FileScan:
+    """Not an image, and yet of use to `sr`: it may be the report of its study."""
+    return FileScan(
+        path,
+        about.st_size,
+        about.st_mtime_ns,
+        "ignored",
+        STRUCTURED_REPORT,
+        study_uid=attributes.text(header, "StudyInstanceUID"),
+        accession=attributes.text(header, "AccessionNumber"),
+        patient_id=attributes.text(header, "PatientID"),
+    )
+
+
 def _candidate(
     header: Any, path: str, about: os.stat_result, syntax: str, pixels_at: int | None, element: bytes
 ) -> FileScan:
-    study_uid = _text(header, "StudyInstanceUID")
+    study_uid = attributes.text(header, "StudyInstanceUID")
     if not study_uid:
         raise _Refused("rejected", "no StudyInstanceUID")
-    rows, cols = _integer(header, "Rows"), _integer(header, "Columns")
-    count = max(1, _integer(header, "NumberOfFrames", 1))
-    allocated = _integer(header, "BitsAllocated")
-    if rows < 1 or cols < 1 or allocated not in (8, 16, 32) or not _text(header, "PhotometricInterpretation"):
+    rows, cols = attributes.integer(header, "Rows"), attributes.integer(header, "Columns")
+    count = attributes.integer(header, "NumberOfFrames", 0 if attributes.text(header, "NumberOfFrames") else 1)
+    allocated = attributes.integer(header, "BitsAllocated")
+    photometric = attributes.text(header, "PhotometricInterpretation")
+    if min(rows, cols, count) < 1 or allocated not in (8, 16, 32) or not photometric:
         raise _Refused("rejected", "no usable image size or pixel format")
-    if rows * cols * count > _MAX_PIXELS_OF_A_FILE:
+    if rows * cols * count > _MAX_PIXELS_OF_A_FILE or count > _MAX_FRAMES_OF_A_FILE:
         raise _Refused("rejected", "implausible image size")
+    dtype = f"<{'i' if attributes.integer(header, 'PixelRepresentation') else 'u'}{allocated // 8}"
     layout = None
-    if pixels_at is not None and syntax in _NATIVE_LITTLE_ENDIAN:
-        implicit = syntax == _NATIVE_LITTLE_ENDIAN[0]
-        length = struct.unpack("<I", element[4:8] if implicit else element[8:12])[0]
-        start = pixels_at + (8 if implicit else 12)
-        need = rows * cols * count * allocated // 8
-        if length < need or about.st_size - start < need:
-            raise _Refused("rejected", "pixel data cut short")
-        sign = "i" if _integer(header, "PixelRepresentation") else "u"
-        layout = PixelLayout(start, f"<{sign}{allocated // 8}")
+    if pixels_at is not None:
+        layout = _layout(syntax, pixels_at, element, dtype, about.st_size, rows * cols * count * allocated // 8)
     return FileScan(
         path,
         about.st_size,
         about.st_mtime_ns,
         study_uid=study_uid,
-        accession=_text(header, "AccessionNumber"),
-        patient_id=_text(header, "PatientID"),
-        sex=deid.sex(_text(header, "PatientSex")),
-        age=deid.age(_text(header, "PatientAge"), _text(header, "PatientBirthDate"), _text(header, "StudyDate")),
-        vendor=deid.vendor(_text(header, "Manufacturer")),
-        bits_stored=min(_integer(header, "BitsStored", allocated) or allocated, allocated),
-        inverted=_text(header, "PhotometricInterpretation") == "MONOCHROME1",
+        accession=attributes.text(header, "AccessionNumber"),
+        patient_id=attributes.text(header, "PatientID"),
+        sex=deid.sex(attributes.text(header, "PatientSex")),
+        age=deid.age(
+            attributes.text(header, "PatientAge"),
+            attributes.text(header, "PatientBirthDate"),
+            attributes.text(header, "StudyDate"),
+        ),
+        vendor=deid.vendor(attributes.text(header, "Manufacturer")),
+        study_date=deid.day(attributes.text(header, "StudyDate")),
+        institution=attributes.text(header, "InstitutionName"),
+        bits_stored=bits if 1 <= (bits := attributes.integer(header, "BitsStored")) <= allocated else allocated,
+        inverted=photometric == "MONOCHROME1",
         layout=layout,
         frames=_frames(header, path, rows, cols, count),
     )
 
 
+def _layout(syntax: str, at: int, element: bytes, dtype: str, size: int, need: int) -> PixelLayout | None:
+    """Where the pixels of a file of `size` bytes lie, whose pixel element starts `at`; None: left to pydicom."""
+    if syntax == _BIG_ENDIAN:
+        return None
+    implicit = syntax == _NATIVE_LITTLE_ENDIAN[0]
+    start = at + (8 if implicit else 12)
+    if len(element) < start - at:
+        raise _Refused("rejected", "pixel data cut short")
+    length = struct.unpack("<I", element[4:8] if implicit else element[8:12])[0]
+    if syntax in decode.SYNTAXES:
+        if length != _UNDEFINED_LENGTH:
+            raise _Refused("rejected", "compressed pixel data without frames")
+        return PixelLayout(start, dtype, syntax)
+    if syntax not in _NATIVE_LITTLE_ENDIAN:
+        raise _Refused("rejected", "unknown transfer syntax" if syntax else "no transfer syntax")
+    if length < need or size - start < need:
+        raise _Refused("rejected", "pixel data cut short")
+    return PixelLayout(start, dtype)
+
+
 def _item(groups: list[Any], sequence: str) -> Any:
     """The first item of `sequence` in the first group (per frame before shared) that holds one."""
     for group in groups:
-        items = group.get(sequence)
+        items = attributes.get(group, sequence)
         if items:
             return items[0]
-    return pydicom.Dataset()
+    return _NO_ITEM
 
 
 def _frames(header: Any, path: str, rows: int, cols: int, count: int) -> tuple[Frame, ...]:
-    shared = list(header.get("SharedFunctionalGroupsSequence") or ())[:1]
-    each = list(header.get("PerFrameFunctionalGroupsSequence") or ())
+    shared = list(attributes.get(header, "SharedFunctionalGroupsSequence") or ())[:1]
+    each = list(attributes.get(header, "PerFrameFunctionalGroupsSequence") or ())
     return tuple(
         _frame(header, [*each[index : index + 1], *shared], path, index, rows, cols, count) for index in range(count)
     )
@@ -251,7 +285,7 @@ def _frame(header: Any, groups: list[Any], path: str, index: int, rows: int, col
 
     def pick(sequence: str, keyword: str) -> Any:
         item = _item(groups, sequence)
-        return item if keyword in item else header
+        return header if item.get_item(attributes.tag(keyword)) is None else item
 
     position = _vector(pick("PlanePositionSequence", "ImagePositionPatient"), "ImagePositionPatient", 3)
     cosines = _vector(pick("PlaneOrientationSequence", "ImageOrientationPatient"), "ImageOrientationPatient", 6)
@@ -265,37 +299,65 @@ def _frame(header: Any, groups: list[Any], path: str, index: int, rows: int, col
     ):
         raise _Refused("rejected", "no usable geometry")
     frame_type = _item(groups, "MRImageFrameTypeSequence")
-    component = _text(frame_type, "ComplexImageComponent") or _text(header, "ComplexImageComponent")
+    component = attributes.text(frame_type, "ComplexImageComponent") or attributes.text(header, "ComplexImageComponent")
     kind = (
-        *(_texts(frame_type, "FrameType") or _texts(header, "ImageType")),
+        *(attributes.texts(frame_type, "FrameType") or attributes.texts(header, "ImageType")),
         component,
-        *_texts(header, "ScanningSequence"),
-        *_texts(header, "SequenceVariant"),
+        *attributes.texts(header, "ScanningSequence"),
+        *attributes.texts(header, "SequenceVariant"),
     )
-    echo = _number(_item(groups, "MREchoSequence"), "EffectiveEchoTime")
+    echo = attributes.number(_item(groups, "MREchoSequence"), "EffectiveEchoTime")
+    slope, intercept, unit = _physical(header, groups)
+    if (
+        attributes.text(header, "PhotometricInterpretation") == "MONOCHROME1"
+    ):  # pixels.read turns the stored values round
+        signed, bits = attributes.integer(header, "PixelRepresentation"), attributes.integer(header, "BitsStored")
+        slope, intercept = -slope, intercept + slope * (-1 if signed else (1 << max(bits, 1)) - 1)
     return Frame(
         file=path,
         index=index,
-        sop_uid=_text(header, "SOPInstanceUID"),
-        series_uid=_text(header, "SeriesInstanceUID"),
-        series_number=_integer(header, "SeriesNumber"),
-        acquisition=_integer(header, "AcquisitionNumber"),
-        description=_text(header, "SeriesDescription"),
+        sop_uid=attributes.text(header, "SOPInstanceUID"),
+        series_uid=attributes.text(header, "SeriesInstanceUID"),
+        series_number=attributes.integer(header, "SeriesNumber"),
+        acquisition=attributes.integer(header, "AcquisitionNumber"),
+        description=attributes.text(header, "SeriesDescription"),
         rows=rows,
         cols=cols,
         position=(position[0], position[1], position[2]),
         right=(right[0], right[1], right[2]),
         down=(down[0], down[1], down[2]),
         spacing=(spacing[0], spacing[1]),
-        echo=_number(header, "EchoTime") if math.isnan(echo) else echo,
+        echo=attributes.number(header, "EchoTime") if math.isnan(echo) else echo,
         kind=kind,
         times=_times(header, groups, index, count),
+        slope=slope,
+        intercept=intercept,
+        unit=unit,
     )
+
+
+def _physical(header: Any, groups: list[Any]) -> tuple[float, float, str]:
+    """(slope, intercept, unit) from stored to physical values: the real-world mapping, which maps carry, before the
+    rescale, which many vendors use for display."""
+    mapping = _item([*groups, header], "RealWorldValueMappingSequence")
+    slope, intercept = (
+        attributes.number(mapping, "RealWorldValueSlope"),
+        attributes.number(mapping, "RealWorldValueIntercept"),
+    )
+    unit = attributes.text(_item([mapping], "MeasurementUnitsCodeSequence"), "CodeValue")
+    if math.isnan(slope) or math.isnan(intercept):
+        found = _item(groups, "PixelValueTransformationSequence")
+        source = header if found is _NO_ITEM else found
+        slope, intercept = attributes.number(source, "RescaleSlope"), attributes.number(source, "RescaleIntercept")
+        unit = attributes.text(source, "RescaleType")
+    if math.isnan(slope) or math.isnan(intercept) or slope == 0:
+        return 1.0, 0.0, unit
+    return slope, intercept, unit
 
 
 def _vector(dataset: Any, keyword: str, length: int) -> tuple[float, ...]:
     try:
-        values = tuple(float(v) for v in dataset.get(keyword))
+        values = tuple(float(v) for v in attributes.get(dataset, keyword))
     except (TypeError, ValueError, OverflowError):
         values = ()
     if len(values) != length or not all(math.isfinite(v) for v in values):
@@ -308,14 +370,14 @@ def _times(header: Any, groups: list[Any], index: int, count: int) -> tuple[floa
     cardiac = _item(groups, "CardiacSynchronizationSequence")
     values = dict.fromkeys(TIME_KEYS, NAN)
     for key in TIME_KEYS[:4]:
-        candidates = (_number(source, key) for source in (content, cardiac, header))
+        candidates = (attributes.number(source, key) for source in (content, cardiac, header))
         values[key] = next((v for v in candidates if not math.isnan(v)), NAN)
     if math.isnan(values["TemporalPositionIndex"]):
-        values["TemporalPositionIndex"] = _number(header, "TemporalPositionIdentifier")
-    moment = _text(content, "FrameAcquisitionDateTime") or _text(header, "AcquisitionDateTime")
-    values["AcquisitionTime"] = _seconds(moment[8:] or _text(header, "AcquisitionTime"))
+        values["TemporalPositionIndex"] = attributes.number(header, "TemporalPositionIdentifier")
+    moment = attributes.text(content, "FrameAcquisitionDateTime") or attributes.text(header, "AcquisitionDateTime")
+    values["AcquisitionTime"] = _seconds(moment[8:] or attributes.text(header, "AcquisitionTime"))
     # Frames of one file are told apart by their place in it.
-    values["InstanceNumber"] = _number(header, "InstanceNumber") if count == 1 else float(index)
+    values["InstanceNumber"] = attributes.number(header, "InstanceNumber") if count == 1 else float(index)
     return tuple(values[key] for key in TIME_KEYS)
 
 

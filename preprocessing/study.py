@@ -44,6 +44,10 @@ class Frame:
     echo: float  # effective echo time, ms
     kind: tuple[str, ...]  # image type, complex component, sequence: frames of one series agree in all of it
     times: tuple[float, ...]  # one for each of TIME_KEYS; NaN where absent or not a finite number
+    slope: float = 1.0  # physical value = slope * stored value + intercept
+    intercept: float = 0.0
+    unit: str = ""  # of the physical value, as the source writes it
+    missing: bool = False  # stands for a frame that was not measured: its pixels are made of its neighbours in time
 
     def time(self, key: str) -> float:
         return self.times[TIME_KEYS.index(key)]
@@ -57,10 +61,11 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """Where uncompressed little-endian pixels lie in a file, so that they are read without parsing it again."""
+    """Where little-endian or compressed pixels lie in a file, so that they are read without parsing it again."""
 
-    offset: int  # of the first pixel
-    dtype: str
+    offset: int  # of the first pixel, or of the offset table before compressed frames
+    dtype: str  # as the header tells it
+    syntax: str = ""  # transfer syntax of compressed pixels; "" for plain ones
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,9 +83,11 @@ class FileScan:
     sex: str = ""
     age: str = ""
     vendor: str = ""
+    study_date: str = ""  # private: YYYYMMDD; "" where the header does not say
+    institution: str = ""  # private
     bits_stored: int = 0
     inverted: bool = False  # MONOCHROME1
-    layout: PixelLayout | None = None  # None: ask the decoders
+    layout: PixelLayout | None = None  # None: left to pydicom (big endian, deflated)
     frames: tuple[Frame, ...] = ()
 
 
@@ -103,6 +110,8 @@ class Series:
     view_rule: str = "none"
     orientation: tuple[bool, bool, bool] = (False, False, False)  # transpose, then flip rows, then flip columns
     slice_position_mm: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    contrast: str = ""  # one of schema.CONTRASTS
+    levels: tuple[str, ...] = ()  # of each slice, one of schema.LEVELS
 
     @property
     def slices(self) -> int:
@@ -121,6 +130,11 @@ class Series:
         """Median distance of neighbouring slices; 0 for a single slice."""
         return float(np.median(np.diff(self.slice_position_mm))) if self.slices > 1 else 0.0
 
+    @property
+    def interpolated(self) -> np.ndarray:
+        """`S*T` int64, 1 for every frame that was not measured."""
+        return np.array([frame.missing for frame in self.flat()], np.int64)
+
     def flat(self) -> list[Frame]:
         """All frames, slice after slice, phase after phase."""
         return [frame for one_slice in self.frames for frame in one_slice]
@@ -128,8 +142,10 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A report row of the user's table; `text` and `patient_id` are private until scrubbed."""
+    """A report row of the user's table; `text`, `patient_id` and `site` are private until scrubbed."""
 
     text: str
     patient_id: str
     labels: tuple[tuple[str, str], ...]
+    site: str = ""
+    names: tuple[str, ...] = ()  # private: persons that the report itself names, for the scrubber

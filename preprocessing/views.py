@@ -1,7 +1,7 @@
 """Which view a series shows, which rule said so, and how that view is held upright.
 
-Site table, then description rules, then geometry, then "unknown". Directions are patient coordinates (DICOM LPS):
-+x left, +y posterior, +z head.
+Site table, then description rules (descriptions.py), then geometry, then "unknown". Directions are patient coordinates
+(DICOM LPS): +x left, +y posterior, +z head.
 """
 
 import csv
@@ -16,40 +16,25 @@ from numpy.typing import ArrayLike
 
 from cmr_jax.data import schema
 from cmr_jax.errors import InputError
-from preprocessing import assemble
-from preprocessing.study import Frame, Series
+from preprocessing import assemble, descriptions
+from preprocessing.study import Frame, Series, Vector
 
-# Tried in this order; a scout is a scout whatever plane it names.
-_SCOUT = re.compile(r"scout|localis|localiz|\bloc\b|survey|\b3 ?plane|\bthree ?plane|smartbrain")
-_NOT_CINE = re.compile(
-    r"\blge\b|\bmde\b|delay|late ?(gad|enh)|psir|\bt1\b|\bt2\b|\bt2star\b|molli|shmolli|\bmap|perf|rest\b|stress"
-    r"|flow|venc|\bpc\b|phase ?contrast|\btag|angio|\bmra\b|haste|\bdwi\b|\bstir\b|dark ?blood|black ?blood"
-)
-_VIEW_WORDS = (
-    ("cine_4ch", re.compile(r"\b4 ?(ch|chamber|cv|kammer)|\bfour ?chamber|\bhla\b|horizontal long")),
-    ("cine_3ch", re.compile(r"\b3 ?(ch|chamber|cv|kammer)|\bthree ?chamber|apical long")),
-    ("cine_2ch", re.compile(r"\b2 ?(ch|chamber|cv|kammer)|\btwo ?chamber|\bvla\b|vertical long")),
-    ("cine_sax", re.compile(r"sax\b|\bsax|\bsa\b|short ?ax")),
-    ("cine_lax", re.compile(r"\blax\b|long ?ax|\bla\b")),
-)
-# Words of scanner protocols; any other word of a description may be a name and is never shown.
-_PROTOCOL_WORDS = frozenset(
-    """cine trufi retro sa sax la lax ch chamber lge mde psir t1 t2 map molli shmolli native post pre contrast perf
-    perfusion rest stress flow venc tag tagging scout localizer survey axial transverse sagittal coronal tra sag cor
-    haste fiesta bssfp ssfp tfe bh nav free breathing real time rt stack aorta aortic lvot rvot pulmonary valve early
-    late gad enhancement delayed tse tirm stir dark black blood fl2d fl3d gre seg ir mag phase moco dixon shim b0 freq
-    iipat sense grappa cs short long axis ortho ax ep2d space vibe twist angio mra""".split()
-)
 _FEWEST_STACK_SLICES = 3
 _AXIS_ANGLE_DEG = 12.0
 _LONG_AXIS_ANGLE_DEG = 60.0
+_PARALLEL_DEG = 20.0
+# Where a long-axis plane crosses the short axis (angle and tolerance), counted from the viewer's right hand towards the
+# anterior wall. The walls of the left ventricle lie there (Cerqueira et al., Circulation 2002;105:539, figure 3) and
+# the planes are laid through them by hand: four chambers from the septum and the right ventricle's margin to the
+# lateral wall, two through the anterior and inferior, three through the septal-anterior and lateral-inferior.
+_CROSSING_DEG = {"4ch": (10.0, 30.0), "2ch": (90.0, 20.0), "3ch": (137.0, 18.0)}
 
 # (right, down) of each view as it is usually shown; anything else follows the anatomical plane it is nearest to.
 _SHOWN = {
-    "cine_sax": ((1.0, 1.0, 0.0), (0.0, 0.0, -1.0)),  # septum left, anterior wall on top: seen from the apex
-    "cine_4ch": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
-    "cine_2ch": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),
-    "cine_3ch": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),
+    "sax": ((1.0, 1.0, 0.0), (0.0, 0.0, -1.0)),  # septum left, anterior wall on top: seen from the apex
+    "4ch": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
+    "2ch": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),
+    "3ch": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),
 }
 _SHOWN_BY_PLANE = (
     ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),  # sagittal
@@ -58,6 +43,8 @@ _SHOWN_BY_PLANE = (
 )
 
 _HEAD_FOOT = 2
+# Techniques that are a view by themselves, whatever plane they are in.
+_WHOLE_VIEWS = ("t1_map", "t2_map", "ecv_map", "perfusion", "flow")
 
 SiteTable = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -86,33 +73,6 @@ def read_site_table(path: Path) -> SiteTable:
     return tuple(table)
 
 
-def _words(description: str) -> str:
-    return " ".join(re.findall(r"[a-z]+\d*|\d+", description.lower().replace("_", " ")))
-
-
-def shown_description(description: str) -> str:
-    """The description with every word that is no protocol word masked, fit for a table."""
-    words = re.findall(r"[a-z]+\d*|\d+", description.lower())
-    return " ".join(w if w in _PROTOCOL_WORDS else "?" for w in words)
-
-
-def from_description(description: str, phases: int, site_table: SiteTable = ()) -> tuple[str, str]:
-    """(view, rule) by the words of a description; ("unknown", "") where they say nothing."""
-    for row, (pattern, view) in enumerate(site_table, 1):
-        if pattern.search(description):
-            return view, f"site:{row}"
-    words = _words(description)
-    # "4CH" is cut into "4 ch" above, "SAX_b12" into "sax b12".
-    if _SCOUT.search(words):
-        return "scout", "description:scout"
-    if _NOT_CINE.search(words):
-        return "unknown", "description:not_cine"
-    for view, pattern in _VIEW_WORDS:
-        if pattern.search(words):
-            return (view, f"description:{view}") if phases > 1 else ("unknown", "description:single_phase")
-    return "unknown", ""
-
-
 def _angle_deg(a: ArrayLike, b: ArrayLike) -> float:
     """Angle between two planes' normals, 0-90 degrees."""
     return math.degrees(math.acos(min(1.0, abs(float(np.dot(a, b))))))
@@ -124,45 +84,137 @@ def _along_an_axis(frame: Frame) -> bool:
 
 
 def label(series: list[Series], site_table: SiteTable = ()) -> None:
-    """Sets view and rule of every series of one study, then turns each upright and orders its slices."""
-    for one in series:
-        one.view, one.view_rule = from_description(one.first.description, one.phases, site_table)
-    silent = [one for one in series if not one.view_rule]
-    _by_geometry(silent, [one for one in series if one.view == "cine_sax"])
-    for one in series:
-        assemble.place(one, upright(one.first, one.view))
+    """Sets view, rule, contrast and levels of every series of one study, turns each upright and orders its slices."""
+    readings = [descriptions.read(one.first.description, one.first.kind, one.phases) for one in series]
+    for one, reading in zip(series, readings, strict=True):
+        one.view, one.view_rule = from_site_table(one.first.description, site_table) or _from_reading(reading, one)
+    axis = _short_axis(series, readings)
+    for one, reading in zip(series, readings, strict=True):
+        if one.view_rule == "description:cine_lvot" and axis is not None and crossing(one.first, axis) == "3ch":
+            one.view, one.view_rule = "cine_3ch", "geometry:lvot_crosses_as_3ch"  # some call the apical long axis so
+        plane = _plane_of(one.view)
+        if not one.view_rule:
+            one.view, one.view_rule, plane = _by_geometry(one, reading, axis)
+        if one.view.startswith(("lge", "flow")):
+            one.contrast = descriptions.contrast(one.first.description, one.first.kind)
+        if not plane and axis is not None and _angle_deg(assemble.normal(one.first), axis) < _PARALLEL_DEG:
+            plane = "sax"  # maps and perfusion are mostly planned on the short axis
+        assemble.place(one, upright(one.first, plane))
+        one.levels = levels(one, plane)
 
 
-def _by_geometry(silent: list[Series], known_sax: list[Series]) -> None:
-    cines = [one for one in silent if one.phases > 1 and not _along_an_axis(one.first)]
-    stacks = [one for one in cines if one.slices >= _FEWEST_STACK_SLICES]
-    if not known_sax and stacks:
-        sax = max(stacks, key=lambda one: (one.slices, one.phases))
-        sax.view, sax.view_rule = "cine_sax", "geometry:largest_parallel_stack"
-        known_sax = [sax]
-    for one in silent:
-        if one.view_rule:
-            continue
-        if one in cines and known_sax:
-            axis = assemble.normal(known_sax[0].first)
-            if _angle_deg(assemble.normal(one.first), axis) >= _LONG_AXIS_ANGLE_DEG:
-                one.view, one.view_rule = "cine_lax", "geometry:across_short_axis"
-                continue
-        if one.phases == 1 and _along_an_axis(one.first):
-            one.view, one.view_rule = "scout", "geometry:orthogonal_still"
-        else:
-            one.view_rule = "none"
+def from_site_table(description: str, site_table: SiteTable) -> tuple[str, str] | None:
+    """(view, rule) by the site's own rules; None where none fires."""
+    for row, (pattern, view) in enumerate(site_table, 1):
+        if pattern.search(description):
+            return view, f"site:{row}"
+    return None
 
 
-def upright(frame: Frame, view: str) -> tuple[bool, bool, bool]:
-    """Of the eight turns and flips of the pixel grid, the one nearest to how `view` is usually shown.
+def _from_reading(reading: descriptions.Reading, one: Series) -> tuple[str, str]:
+    """(view, rule) where the words tell it; the rule is "" where geometry has to say more."""
+    rule = f"{reading.said_by}:{reading.technique}"
+    if reading.technique in ("scout", *_WHOLE_VIEWS):
+        return reading.technique, rule
+    if reading.technique in ("other", "map_source"):
+        return "unknown", rule
+    if reading.technique == "lge":
+        planes = {"sax", *_CROSSING_DEG}
+        plane = reading.plane if reading.plane in planes else "lax" if reading.plane else ""
+        return (f"lge_{plane}", f"{rule}_{plane}") if plane else ("unknown", "")
+    if reading.technique == "cine" and one.phases == 1:
+        return "unknown", "description:single_phase"
+    if reading.technique == "cine" and reading.plane:
+        return f"cine_{reading.plane}", f"{rule}_{reading.plane}"
+    return "unknown", ""
+
+
+def _plane_of(view: str) -> str:
+    technique, _, plane = view.partition("_")
+    return plane if technique in ("cine", "lge") else ""
+
+
+def _short_axis(series: list[Series], readings: list[descriptions.Reading]) -> Vector | None:
+    """The normal of the short axis of this heart; labels the largest parallel stack of cines where no name says it.
+
+    Of several candidates the one with most slices and phases: a stack is the surest.
+    """
+    named = [one for one in series if one.view == "cine_sax"] or [one for one in series if one.view == "lge_sax"]
+    if not named:
+        silent = [
+            one
+            for one, reading in zip(series, readings, strict=True)
+            if not one.view_rule and reading.technique in ("", "cine") and one.phases > 1
+        ]
+        named = [one for one in silent if one.slices >= _FEWEST_STACK_SLICES and not _along_an_axis(one.first)]
+        if named:
+            sax = max(named, key=lambda one: (one.slices, one.phases))
+            sax.view, sax.view_rule = "cine_sax", "geometry:largest_parallel_stack"
+            named = [sax]
+    if not named:
+        return None
+    return assemble.normal(max(named, key=lambda one: (one.slices, one.phases)).first)
+
+
+def _by_geometry(one: Series, reading: descriptions.Reading, axis: Vector | None) -> tuple[str, str, str]:
+    """(view, rule, plane) of a series whose words do not tell its plane."""
+    technique = "lge" if reading.technique == "lge" else "cine" if one.phases > 1 else ""
+    if technique and axis is not None and not (technique == "cine" and _along_an_axis(one.first)):
+        plane = crossing(one.first, axis)
+        if plane:
+            rule = {"sax": "parallel_to_short_axis", "lax": "across_short_axis"}.get(plane, f"crosses_as_{plane}")
+            return f"{technique}_{plane}", f"geometry:{rule}", plane
+    if technique == "lge":
+        return "lge_lax", "description:lge", "lax"
+    if one.phases == 1 and not reading.technique and _along_an_axis(one.first):
+        return "scout", "geometry:orthogonal_still", ""
+    return "unknown", "none", ""
+
+
+def crossing(frame: Frame, axis: Vector) -> str:
+    """Which plane this is to the short axis with normal `axis`: "sax", one of the long axes by where it crosses the
+    short axis, "lax" where it lies between them, "" where it is neither along nor across."""
+    normal = np.array(assemble.normal(frame))
+    angle = _angle_deg(normal, axis)
+    if angle < _PARALLEL_DEG:
+        return "sax"
+    if angle < _LONG_AXIS_ANGLE_DEG:
+        return ""
+    toward = np.array(axis) / np.linalg.norm(axis)
+    up = np.array([0.0, 0.0, 1.0]) - toward * toward[_HEAD_FOOT]  # the anterior wall, as the short axis is shown
+    right = np.array(_SHOWN["sax"][0]) - toward * np.dot(_SHOWN["sax"][0], toward)
+    line = np.cross(toward, normal)
+    up, right = up / np.linalg.norm(up), right / np.linalg.norm(right)
+    degrees = math.degrees(math.atan2(float(line @ up), float(line @ right))) % 180
+    for plane, (at, tolerance) in _CROSSING_DEG.items():
+        if min(abs(degrees - at), 180 - abs(degrees - at)) <= tolerance:
+            return plane
+    return "lax"
+
+
+def levels(one: Series, plane: str) -> tuple[str, ...]:
+    """Of each slice, one of schema.LEVELS: equal thirds of a short-axis stack of three slices or more, base first; what
+    the description says of fewer; "" in any other plane.
+
+    A stack reaches a little past the ventricle at both ends, which the thirds do not know.
+    """
+    if plane != "sax":
+        return ("",) * one.slices
+    if one.slices < _FEWEST_STACK_SLICES:
+        return (descriptions.level(one.first.description),) * one.slices
+    return tuple(schema.LEVELS[1 + 3 * s // one.slices] for s in range(one.slices))
+
+
+def upright(frame: Frame, plane: str) -> tuple[bool, bool, bool]:
+    """Of the eight turns and flips of the pixel grid, the one nearest to how `plane` ("sax", "4ch", ...) is usually
+    shown; any other name, or none, follows the anatomical plane that the frame is nearest to.
 
     Returns (transpose, flip rows, flip columns), to be applied in this order.
     """
-    plane = int(np.argmax(np.abs(assemble.normal(frame))))
-    if view == "cine_lax":  # shown like the long-axis view that it is nearest to
-        view = "cine_4ch" if plane == _HEAD_FOOT else "cine_2ch"
-    right, down = (np.array(v) / np.linalg.norm(v) for v in _SHOWN.get(view, _SHOWN_BY_PLANE[plane]))
+    nearest = int(np.argmax(np.abs(assemble.normal(frame))))
+    if plane == "lax":  # shown like the long-axis view that it is nearest to
+        plane = "4ch" if nearest == _HEAD_FOOT else "2ch"
+    right, down = (np.array(v) / np.linalg.norm(v) for v in _SHOWN.get(plane, _SHOWN_BY_PLANE[nearest]))
 
     def fit(flips: tuple[bool, bool, bool]) -> float:
         r, d = assemble.turned(frame, flips)
@@ -178,4 +230,4 @@ def upright(frame: Frame, view: str) -> tuple[bool, bool, bool]:
 
 def unmapped(series: list[Series]) -> Counter[str]:
     """Masked descriptions of the series whose view no rule could tell, with counts."""
-    return Counter(shown_description(one.first.description) for one in series if one.view == "unknown")
+    return Counter(descriptions.shown(one.first.description) for one in series if one.view == "unknown")

@@ -40,18 +40,25 @@ def study(row: int, image_size: int = 16, phases: int = 4) -> dict[str, Any]:
         "series/id": ["a", "b"],
         "series/view": ["cine_sax", "cine_4ch"],
         "series/view_rule": ["test", "test"],
+        "series/contrast": ["", ""],
+        "series/unit": ["", ""],
+        "series/scale": [1 / 255, 1 / 255],
+        "series/offset": [0.0, 0.0],
         "series/slices": [2, 1],
         "series/phases": [phases, phases],
         "series/spacing_mm": [1.0, 1.0],
         "series/slice_gap_mm": [8.0, 0.0],
         "series/n_interpolated": [0, 0],
         "slice_position_mm": [0.0, 8.0, 0.0],
+        "slice_level": ["base", "apex", ""],
+        "frame_interpolated": np.zeros(3 * phases, np.int64),
         "frame_time_ms": np.arange(3 * phases, dtype=np.float32),
         "report": report,
         "report_hash": hashlib.sha256(report.encode()).hexdigest(),
         "section/findings": report,
         "label/name": ["group"],
         "label/value": [str(group)],
+        "label/source": ["table"],
     }
 
 
@@ -80,6 +87,7 @@ def write_dataset(path: Path, counts: dict[str, int], image_size: int = 16, shar
     manifest = {
         "schema": schema.SCHEMA_VERSION,
         "image_size": image_size,
+        "bits": 8,
         "splits": splits,
         "label_names": ["group"],
         "tokenizer": {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMPY_ONLY = {"numpy", "scipy", "sklearn", "matplotlib", "google_crc32c", "yaml", "tqdm", "threadpoolctl"}
+NUMPY_ONLY = {"numpy", "scipy", "sklearn", "matplotlib", "google_crc32c", "yaml", "tqdm", "threadpoolctl", "jinja2"}
 
 # (file or folder, what of ours it may import). Prefixes; first match wins.
 OURS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -30,7 +30,7 @@ OURS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cmr_jax/evals/evaluators.py", ("cmr_jax",)),
     ("cmr_jax/evals/", ("cmr_jax.evals", "cmr_jax.errors")),
     ("cmr_jax/bin/", ("cmr_jax",)),
-    ("configs/", ("cmr_jax.config",)),
+    ("configs/", ("cmr_jax.config", "configs")),
     ("launch/", ("launch", "cmr_jax.cli", "cmr_jax.errors")),
     ("preprocessing/", ("preprocessing", "cmr_jax.data.schema", "cmr_jax.data.records", "cmr_jax.errors",
                         "cmr_jax.cli")),
@@ -44,9 +44,10 @@ KEPT_IN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tensorflow_datasets", ("preprocessing/",)),
     ("tensorflow", ()),
     ("cmr_jax.bin", ("cmr_jax/bin/",)),
-    ("configs", ("cmr_jax/bin/",)),
+    ("configs", ("cmr_jax/bin/", "configs/")),
     ("flax", ("cmr_jax/models/",)),
     ("absl", ("cmr_jax/bin/", "cmr_jax/cli.py", "launch/", "preprocessing/run.py", "preprocessing/verify.py",
+              "preprocessing/remove.py",
               "preprocessing/phantom/__main__.py")),
 )  # fmt: skip
 

@@ -32,9 +32,9 @@ def load_manifest(path: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / schema.MANIFEST).read_text())
     except FileNotFoundError:
-        raise InputError(f"{str(path)!r} holds no {schema.MANIFEST}: preprocessing.run did not finish there") from None
+        raise InputError(f"the dataset has no {schema.MANIFEST}: preprocessing.run did not finish there") from None
     except json.JSONDecodeError:
-        raise InputError(f"{schema.MANIFEST} of {str(path)!r} is damaged: run preprocessing again") from None
+        raise InputError(f"{schema.MANIFEST} of the dataset is damaged: run preprocessing again") from None
     if manifest.get("schema") != schema.SCHEMA_VERSION:
         found, ours = manifest.get("schema"), schema.SCHEMA_VERSION
         raise InputError(f"the dataset has schema {found}, this code reads {ours}: preprocess again")
@@ -60,7 +60,7 @@ class Split:
         if split not in manifest["splits"]:
             raise InputError(f"no split {split!r}; the dataset has {', '.join(manifest['splits'])}")
         self.name = split
-        self._fields = schema.fields(manifest["image_size"])
+        self._fields = schema.fields_of(manifest)
         self._shards: list[tuple[str, Any]] = []
         self._rows: list[tuple[int, int, int, int]] = []
         for entry in manifest["splits"][split]["shards"]:

@@ -181,21 +181,36 @@ def test_the_same_object_twice_is_used_once(keys):
     assert [(d.frame.file, d.reason) for d in drops] == [("elsewhere", "copy of another frame")]
 
 
-@pytest.mark.parametrize("keys", [{}, NO_TIMES])
-def test_a_slice_that_lacks_a_phase_is_dropped_and_said(keys):
-    frames = [f for f in grid(times=keys) if f.file != "2/5"]
+def test_a_slice_that_lacks_phases_is_dropped_and_said():
+    """Two of eight are too many to make up, and a counter does not say which one is missing."""
+    for gone, keys in ((("2/3", "2/5"), {}), (("2/5",), NO_TIMES)):
+        frames = [f for f in grid(times=keys) if f.file not in gone]
+        (series,), drops = assemble.assemble(frames)
+        assert truth(series) == [EXPECTED[3], EXPECTED[1], EXPECTED[0]]
+        assert {d.frame.file[0] for d in drops} == {"2"}
+        assert len(drops) == T - len(gone)
+        assert series.notes == ("slices with other phases left out",)
+
+
+def test_one_missing_phase_is_stood_in_for_and_said():
+    frames = [f for f in grid() if f.file != "2/5"]
     (series,), drops = assemble.assemble(frames)
-    assert truth(series) == [EXPECTED[3], EXPECTED[1], EXPECTED[0]]
-    assert {d.frame.file[0] for d in drops} == {"2"}
-    assert len(drops) == T - 1
-    assert series.notes
+    assert drops == []
+    assert series.slices == S and series.phases == T
+    assert series.notes == ("1 missing phases interpolated in time",)
+    (stand_in,) = [f for f in series.flat() if f.missing]
+    assert stand_in.file == "2/4"
+    assert stand_in.trigger_ms == pytest.approx(40.0 * 5 + 2)
+    assert series.interpolated.sum() == 1
 
 
 def test_slices_that_each_lack_another_phase_are_not_aligned_by_index():
     frames = [f for f in grid() if f.file not in ("0/2", "1/3", "2/4", "3/5")]
-    series, drops = assemble.assemble(frames)
-    assert series == []
-    assert len(drops) == S * (T - 1)
+    (series,), drops = assemble.assemble(frames)
+    assert drops == []
+    assert [[f.missing for f in row].index(True) for row in series.frames] == [5, 4, 3, 2]
+    for row in series.frames:
+        assert [round(f.trigger_ms / 40.0) for f in row] == list(range(T))
 
 
 def test_extra_phases_are_left_out_with_their_slice():
@@ -211,11 +226,14 @@ def test_no_frame_is_lost_or_doubled_whatever_is_missing(seed):
     rng = random.Random(seed)
     frames = [f for f in grid() if rng.random() > rng.choice([0.05, 0.5])]
     series, drops = assemble.assemble(frames)
-    assert everything(series, drops) == sorted(f.sop_uid for f in frames)
+    measured = [
+        dataclasses.replace(one, frames=[[f for f in row if not f.missing] for row in one.frames]) for one in series
+    ]
+    assert everything(measured, drops) == sorted(f.sop_uid for f in frames)
     for one in series:
         assert {len(one_slice) for one_slice in one.frames} == {one.phases}
         for one_slice in one.frames:
-            phases = [int(f.file[-1]) for f in one_slice]
+            phases = [int(f.file[-1]) + f.missing for f in one_slice]
             assert phases == sorted(phases)
 
 
@@ -240,3 +258,10 @@ def test_frame_times_are_the_trigger_times():
     assemble.place(series, (False, False, False))
     np.testing.assert_allclose(assemble.times_ms(series)[:T], 40.0 * np.arange(T))
     assert math.isnan(assemble.times_ms(assemble.assemble(grid(times=NO_TIMES))[0][0])[0])
+
+
+@pytest.mark.parametrize(("gone", "made"), [((10, 11, 12), 0), ((10, 11, 20), 3)])
+def test_a_long_hole_is_not_made_up(gone, made):
+    frames = [frame(s, p) for s in range(2) for p in range(40) if not (s == 1 and p in gone)]
+    (series,), _ = assemble.assemble(frames)
+    assert (series.slices, series.interpolated.sum()) == (2 if made else 1, made)

@@ -1,5 +1,7 @@
 import hashlib
 import hmac
+import os
+import pathlib
 
 import pytest
 
@@ -41,6 +43,71 @@ def test_keys_that_cannot_be_used(tmp_path):
     (tmp_path / "short").write_text("abc\n")
     with pytest.raises(InputError, match="fewer than"):
         deid.load_key(tmp_path / "short", create=True)
+
+
+def test_a_key_that_others_could_read_is_made_private(tmp_path, capsys):
+    path = tmp_path / "key"
+    path.write_text("k" * 32)
+    for mode in (0o644, 0o660, 0o602):
+        path.chmod(mode)
+        assert deid.load_key(path, create=False) == b"k" * 32
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert "could be read by others" in capsys.readouterr().err
+    path.chmod(0o400)
+    deid.load_key(path, create=False)
+    assert path.stat().st_mode & 0o777 == 0o400 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("mode", "usable"), [(0o644, False), (0o620, False), (0o440, True)])
+def test_a_key_whose_mode_cannot_be_changed_is_refused_where_everybody_reads_it(tmp_path, monkeypatch, mode, usable):
+    path = tmp_path / "key"
+    path.write_text("k" * 32)
+    path.chmod(mode)
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.chmod", refuse)
+    if usable:  # a secret mounted for a group, as clusters do
+        assert deid.load_key(path, create=False) == b"k" * 32
+    else:
+        with pytest.raises(InputError, match="by everybody"):
+            deid.load_key(path, create=False)
+
+
+def test_a_key_behind_a_link_is_held_to_the_same(tmp_path):
+    (tmp_path / "secret").write_text("k" * 32)
+    (tmp_path / "secret").chmod(0o644)
+    (tmp_path / "key").symlink_to("secret")
+    assert deid.load_key(tmp_path / "key", create=False) == b"k" * 32
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "secret").unlink()
+    with pytest.raises(InputError, match="cannot be read"):  # and no key is made where a link points
+        deid.load_key(tmp_path / "key", create=True)
+    assert not (tmp_path / "secret").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "large"])
+def test_what_is_no_key_file_is_refused_without_reading_it(tmp_path, kind):
+    path = tmp_path / "key"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = pathlib.Path("/dev/zero")
+    else:
+        path.write_bytes(b"k" * 5000)
+    with pytest.raises(InputError, match="no key file"):
+        deid.load_key(path, create=True)
+
+
+def test_a_task_of_an_array_waits_for_the_key_that_another_is_writing(tmp_path, monkeypatch):
+    path = tmp_path / "key"
+    path.touch(0o600)
+    monkeypatch.setattr("time.sleep", lambda _: path.write_text("k" * 32))
+    monkeypatch.setattr("pathlib.Path.exists", lambda *_, **__: path.stat().st_size > 0)  # it was not there just now
+    assert deid.load_key(path, create=True) == b"k" * 32
 
 
 @pytest.mark.parametrize(
@@ -145,15 +212,6 @@ def test_cardiology_stays(text):
 )
 def test_no_more_than_what_identifies_is_scrubbed(text, left):
     assert scrub.scrub(text, NAMES, IDS) == left
-
-
-def test_the_hook_of_a_site_is_found_or_refused():
-    assert scrub.load("") is None
-    hook = scrub.load("textwrap:dedent")
-    assert hook is not None and hook("  a") == "a"
-    for bad in ("nowhere_at_all:f", "textwrap:nothing", "textwrap"):
-        with pytest.raises(InputError, match="--scrubber"):
-            scrub.load(bad)
 
 
 def test_splits_follow_the_patient_alone_and_the_shares():

@@ -65,7 +65,7 @@ def render(values, spacing, size=64, spacing_mm=1.5, turned=SAX_PLANE):
     series = oriented(*turned, phases=len(values))
     series.frames[0] = [dataclasses.replace(f, spacing=spacing) for f in series.frames[0]]
     views.label([series])
-    return pixels.render(values, series, image_size=size, spacing_mm=spacing_mm)
+    return pixels.render(values, series, image_size=size, spacing_mm=spacing_mm)[1]
 
 
 @pytest.mark.parametrize("spacing", [(0.7, 0.7), (1.5, 1.5), (2.5, 1.1)])

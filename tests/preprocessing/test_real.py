@@ -109,7 +109,7 @@ def test_hearts_are_upright(real_data, patient):
     assert cine.orientation[0] == (patient == "SCD0000101")
     frame = cine.frames[cine.slices // 2][0]
     values = pixels.read(root, scans[frame.file])
-    image = pixels.render(values, cine, image_size=128, spacing_mm=1.5)[0]
+    image = pixels.render(values, cine, image_size=128, spacing_mm=1.5)[1][0]
     lung, liver = image[20:50, 90:].mean(), image[90:, 30:70].mean()
     assert lung < liver  # lung at the upper right, liver at the lower left
 

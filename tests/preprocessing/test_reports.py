@@ -2,44 +2,12 @@ import json
 
 import pytest
 
-from cmr_jax.data import schema
 from cmr_jax.errors import InputError
-from preprocessing import reports, tokenizer
+from preprocessing import labels, numbers, phrases, reports, tokenizer
 from preprocessing.deid import Pseudonyms
 from tests.preprocessing.tiny_dicom import write_reports
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
-
-
-def test_sections_in_one_line():
-    text = "INDICATION: 53 year old male. FINDINGS: EF 25 percent. IMPRESSION: Heart failure."
-    assert reports.sections(text) == {
-        "indication": "53 year old male.",
-        "technique": "",
-        "comparison": "",
-        "findings": "EF 25 percent.",
-        "impression": "Heart failure.",
-    }
-
-
-def test_sections_by_line_in_other_words():
-    text = "Clinical history:\nPalpitations\nTechnique\n1.5 T, cine\nPrior study: none\nResults: Normal."
-    text += "\nConclusion\n1. Normal."
-    assert reports.sections(text) == {
-        "indication": "Palpitations",
-        "technique": "1.5 T, cine",
-        "comparison": "none",
-        "findings": "Normal.",
-        "impression": "1. Normal.",
-    }
-
-
-def test_text_before_any_header_is_findings_and_prose_is_not_cut():
-    text = "The findings: all normal. There is no history of infarction.\nIMPRESSION: Normal."
-    parts = reports.sections(text)
-    assert parts["findings"] == "The findings: all normal. There is no history of infarction."
-    assert parts["impression"] == "Normal."
-    assert tuple(parts) == schema.SECTIONS
 
 
 def test_the_hash_is_of_what_is_said_not_of_how_or_whom():
@@ -78,6 +46,29 @@ def test_accession_numbers_link_and_several_rows_join(tmp_path):
     assert report.labels == (("group", "b"),)
 
 
+def test_a_second_report_of_a_study_is_marked_as_an_addendum_that_wins(tmp_path):
+    rows = [
+        {"study_uid": "1.2", "report": "IMPRESSION: The LV is dilated. LVEF 40 %."},
+        {"study_uid": "1.2", "report": "The LV is not dilated. LVEF 52 %."},
+    ]
+    report = reports.find(reports.read(write_reports(tmp_path / "r.csv", rows), []), "1.2", "")
+    assert report is not None
+    assert report.text == "IMPRESSION: The LV is dilated. LVEF 40 %.\n\nADDENDUM:\nThe LV is not dilated. LVEF 52 %."
+    assert [(f.name, f.state) for f in labels.extract(report.text, phrases.read())] == [("lv_dilation", "absent")]
+    assert [(n.name, n.value) for n in numbers.extract(report.text)] == [("lvef_percent", 52)]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_dialects_of_csv(tmp_path, delimiter, end):
+    lines = [["study_uid", "report", "group"], ["1.2", f'"Größe:{end}5 mm{delimiter} ""quoted"""', "a"]]
+    text = end.join(delimiter.join(line) for line in lines) + end
+    (tmp_path / "r.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    report = reports.find(reports.read(tmp_path / "r.csv", ["group"]), "1.2", "")
+    assert report is not None
+    assert (report.text, report.labels) == (f'Größe:{end}5 mm{delimiter} "quoted"', (("group", "a"),))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -89,6 +80,8 @@ def test_accession_numbers_link_and_several_rows_join(tmp_path):
         (b"\xff\xfe\x00", "not UTF-8"),
         (b'{"report": "a", "study_uid": "1"}\nnonsense', "line 2"),
         (b"study_uid,report\n1.2,a\n", "no column 'group'"),
+        ("study_uid,report\n1.2,Größe".encode("latin-1"), "not UTF-8"),
+        (b"study_uid,report\n1.2,a\n1.3,normal LV, no scar\n", "row 2 has more fields"),
     ],
 )
 def test_bad_tables_are_one_clear_line(tmp_path, content, message):

@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cmr_jax.data import records, schema
-from tests.preprocessing.tiny_dicom import PROJECT, coded, mr_dataset, save
+from preprocessing import swap
+from tests.preprocessing.tiny_dicom import PROJECT, coded, mr_dataset, save, write_cine, write_reports
 
 
 def rows(path: pathlib.Path) -> list[dict[str, str]]:
@@ -23,7 +25,9 @@ def rows(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """The dataset's files, without what is kept of the work (`test_no_identifier_in_any_artefact` reads that too)."""
+    found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith(".work/")}
 
 
 def examples(folder: pathlib.Path) -> list[records.Example]:
@@ -36,9 +40,10 @@ def test_everything_promised_is_there(cohort):
     names = {p.name for p in out.iterdir()}
     assert {"manifest.json", "series.csv", "files.csv", "studies.csv", "summary.md", "qc"} <= names
     assert {"features.json", "dataset_info.json", "tokenizer.model"} <= names
-    assert not [name for name in names if name.startswith(".")]
+    assert {name for name in names if not name.startswith((".", "cmr-"))} == {schema.MANIFEST, *swap._OURS}
+    assert [name for name in names if name.startswith(".")] == [".work"]
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["image_size"] == 32 and manifest["label_names"] == ["group"]
+    assert manifest["image_size"] == 32 and manifest["label_names"] == ["group", "lvef_percent"]
     assert manifest["splits"]["val"] == {"studies": 0, "shards": []}
     for split in manifest["splits"].values():
         for shard in split["shards"]:
@@ -71,7 +76,10 @@ def test_records_hold_the_frames_in_their_place(cohort):
         np.testing.assert_allclose(example["slice_position_mm"], [0, 10, 20], atol=1e-3)
         np.testing.assert_allclose(example["frame_time_ms"][:6], 40.0 * np.arange(6))
         row = studies[example["study_id"]]
-        assert dict(zip(example["label/name"], example["label/value"], strict=True)) == {"group": row["group"]}
+        labels = dict(zip(example["label/name"], example["label/value"], strict=True))
+        assert labels == {"group": row["group"], "lvef_percent": row["lvef_percent"]}
+        assert f"fraction of {labels['lvef_percent']} percent" in example["report"]
+        assert example["label/source"] == ["table", "text"]
         assert "ejection fraction of" in example["section/findings"]
         assert example["section/impression"].startswith("Case")
         assert len(example["tokens/findings"]) and not len(example["tokens/technique"])
@@ -79,29 +87,12 @@ def test_records_hold_the_frames_in_their_place(cohort):
 
 def test_no_identifier_in_any_artefact(cohort):
     secrets = ["Quagmire", "Glenda", "MRN77", "SECRET-GROUP", "Springfield", "1.2.840.99", str(cohort.dicom)]
-    for name, data in contents(cohort.root / "out").items():
+    work = {p.name: p.read_bytes() for p in (cohort.root / "out" / ".work").iterdir()}
+    assert any(name.endswith(".kept") for name in work)
+    for name, data in (contents(cohort.root / "out") | work).items():
         for secret in secrets:
             forms = [secret.encode(), secret.encode("utf-16-le"), base64.b64encode(secret.encode())[:-4]]
             assert not any(form.lower() in data.lower() for form in forms), (name, secret)
-
-
-def test_workers_and_listing_do_not_change_a_byte(cohort):
-    done = cohort.run("two", "--num_workers=2")
-    assert done.returncode == 0, done.stderr
-    assert contents(cohort.root / "two") == contents(cohort.root / "out")
-
-
-def test_array_tasks_then_finalize_give_the_same_bytes(cohort):
-    for index in (1, 0):
-        if index == 0:
-            early = cohort.run("array", "--finalize")
-            assert early.returncode == 2 and "not processed yet" in early.stderr
-        done = cohort.run("array", f"--shard_index={index}", "--num_shards=2")
-        assert done.returncode == 0, done.stderr
-        assert not (cohort.root / "array" / "manifest.json").exists()
-    done = cohort.run("array", "--finalize")
-    assert done.returncode == 0, done.stderr
-    assert contents(cohort.root / "array") == contents(cohort.root / "out")
 
 
 def test_work_done_before_a_stop_is_used_again(own_cohort):
@@ -121,24 +112,6 @@ def test_work_done_before_a_stop_is_used_again(own_cohort):
     assert {e["frames"].shape[1:] for e in examples(cohort.root / "out")} == {(48, 48)}  # other settings, other work
 
 
-def test_kills_at_any_moment_neither_lose_nor_double_anything(cohort):
-    """kill -9 again and again, a little later each time; then a whole run (field/faults.md row 1)."""
-    for delay in (0.9, 1.3, 1.7, 2.1):
-        process = subprocess.Popen(
-            cohort.command("killed", "--num_workers=1"),
-            cwd=PROJECT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            process.wait(delay)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    assert cohort.run("killed").returncode == 0
-    assert contents(cohort.root / "killed") == contents(cohort.root / "out")
-
-
 def test_workers_end_with_a_killed_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
@@ -146,15 +119,13 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         "from preprocessing.parallel import Workers\n"
         "if __name__ == '__main__':\n"
         "    with Workers(1) as workers:\n"
-        "        print(*workers.map(os.path.abspath, ['/']), flush=True)\n"
-        "        print(list(workers._pool._processes)[0], flush=True)\n"
+        "        print(*workers.map(os.path.realpath, ['/proc/self']), flush=True)\n"
         "        time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     parent = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    parent.stdout.readline()
-    worker = int(parent.stdout.readline())
+    worker = int(parent.stdout.readline().rsplit("/")[-1])
     parent.kill()
     parent.communicate()
     deadline = time.monotonic() + 10
@@ -206,6 +177,32 @@ def test_bad_files_and_strangers_do_not_stop_the_run(own_cohort):
     assert cohort.run("out", module="preprocessing.verify").returncode == 0
 
 
+def test_splits_by_time_and_by_site_of_the_table(own_cohort):
+    cohort = own_cohort(4)
+    for n, day in enumerate(("20190101", "20200601", "20220101", "")):
+        uid = f"1.2.840.99.{n + 1}"
+        about: dict[str, Any] = {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1", "PatientID": f"MRN77{n:04d}"}
+        write_cine(cohort.dicom / f"MRN77{n:04d}", patient=n, StudyDate=day, **about)
+    table = [row | {"hospital": "ABBA"[n]} for n, row in enumerate(rows(cohort.reports))]
+    write_reports(cohort.reports, table)
+    done = cohort.run("time", "--split_by=time", "--split_dates=2020-01-01,2021-01-01")
+    assert done.returncode == 0, done.stderr
+    assert sorted(r["split"] for r in rows(cohort.root / "time" / "studies.csv")) == ["test", "train", "val"]
+    left_out = [row["reason"] for row in rows(cohort.root / "time" / "files.csv") if row["status"] == "ignored"]
+    assert left_out == ["study without a date (--split_by time)"] * 18
+    assert "1 without a date or site to split by" in (cohort.root / "time" / "summary.md").read_text()
+
+    flags = ("--split_by=site", "--split_fractions=1,0,0", "--site_column=hospital")
+    done = cohort.run("site", *flags, "--split_sites=B")
+    assert done.returncode == 0, done.stderr
+    found = rows(cohort.root / "site" / "studies.csv")
+    assert len({r["site"] for r in found}) == 2
+    assert {r["split"] for r in found if r["site"] == found[0]["site"]} == {found[0]["split"]}
+    assert sorted(r["split"] for r in found) == ["test", "test", "train", "train"]
+    assert cohort.run("site", module="preprocessing.verify").returncode == 0
+    one_line(cohort.run("site", *flags, "--split_sites=C"), "--split_sites", found[0]["site"])
+
+
 def test_dry_run_tells_and_writes_nothing(cohort):
     done = cohort.run("nothing", "--dry_run")
     assert done.returncode == 0, done.stderr
@@ -234,15 +231,19 @@ def test_mistakes_are_one_line_and_leave_nothing(cohort, tmp_path):
     one_line(cohort.run("new", "--label_columns=nope"), "nope", "group")
     one_line(cohort.run("new", "--num_shards=2"), "--shard_index")
     one_line(cohort.run("new", "--banana=1"), "banana")
+    one_line(cohort.run("new", "--split_by=time"), "--split_dates")
+    one_line(cohort.run("new", "--scan_only"), "--scan_index")
+    one_line(cohort.run("new", f"--scan_index={cohort.root}/new/index"), "--scan_index", "inside --out")
     one_line(cohort.run("new", f"--reports={stranger}"), "none of the 6 studies")
     assert not (cohort.root / "new").exists()
     one_line(cohort.run("new", "--split_fractions=0,0,1"), "training split")
-    assert {name.split("/")[0] for name in contents(cohort.root / "new")} == {".work"}
+    assert contents(cohort.root / "new") == {}
 
 
 def test_a_wrong_or_missing_key_is_refused_and_the_data_stand(cohort, tmp_path):
     before = contents(cohort.root / "out")
     (tmp_path / "other").write_text("f" * 32)
+    (tmp_path / "other").chmod(0o600)
     one_line(cohort.run("out", f"--key_file={tmp_path}/other"), "--key_file", "fingerprint")
     one_line(cohort.run("out", f"--key_file={tmp_path}/none"), "--key_file")
     assert not (tmp_path / "none").exists()
@@ -262,8 +263,7 @@ def test_a_full_disk_leaves_what_stood_before(cohort, tmp_path):
     arguments += [f"--key_file={cohort.key}", "--num_workers=0", "--image_size=64"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=PROJECT, capture_output=True, text=True)
     one_line(done, "--out cannot be written")
-    after = {name: data for name, data in contents(tmp_path / "out").items() if not name.startswith(".work")}
-    assert after == before
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_study_that_kills_its_worker_is_put_aside_alone(own_cohort):
@@ -281,8 +281,13 @@ def test_a_study_that_kills_its_worker_is_put_aside_alone(own_cohort):
     files = rows(cohort.root / "out" / "files.csv")
     assert sum(row["status"] == "used" for row in files) == 36
     assert {row["reason"] for row in files if row["status"] == "rejected"} == {
-        "study could not be processed (its decoder ended the process)"
+        "study could not be processed (its worker process ended: exit code 9)"
     }
+    (cohort.root / "deadly.py").write_text("def scrub(text):\n    return text.replace('Case', 'Case no')\n")
+    again = [*command, "--image_size=48"]  # anything that makes the run begin again
+    done = subprocess.run(again, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sum(row["status"] == "used" for row in rows(cohort.root / "out" / "files.csv")) == 54
 
 
 def test_preprocessing_imports_neither_jax_nor_tensorflow():

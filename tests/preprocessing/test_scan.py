@@ -1,5 +1,6 @@
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pydicom
@@ -48,7 +49,7 @@ def test_compressed_pixels_go_to_the_decoder(tmp_path):
     data = mr_dataset(coded(1, 2))
     data.compress(RLELossless, generate_instance_uid=False)
     one = scan_one(tmp_path, data)
-    assert one.layout is None
+    assert one.layout is not None and one.layout.syntax == RLELossless
     np.testing.assert_array_equal(pixels.read(tmp_path, one)[0], coded(1, 2))
 
 
@@ -198,6 +199,20 @@ def test_links_are_followed_once_and_loops_end(tmp_path):
     (tmp_path / "real" / "up").symlink_to(tmp_path)
     (tmp_path / "file_link.dcm").symlink_to(tmp_path / "real" / "a.dcm")
     assert scan.list_files(tmp_path) == ["file_link.dcm", "real/a.dcm"]
+
+
+def test_a_path_too_long_to_open_is_one_unreadable_file(tmp_path, monkeypatch):
+    save(mr_dataset(coded(0, 0)), tmp_path / "a.dcm")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(20):  # each step is legal, the whole is not
+        os.mkdir("d" * 250)  # noqa: PTH102
+        os.chdir("d" * 250)
+    pathlib.Path("b.dcm").touch()
+    monkeypatch.chdir(tmp_path)
+    found = scan.list_files(tmp_path)
+    assert len(found) == 2 and found[0] == "a.dcm"
+    assert (one := scan.scan_file(tmp_path, found[1])).status == "rejected" and one.reason == "unreadable"
+    shutil.rmtree(tmp_path / ("d" * 250))  # pytest would trip over it
 
 
 def test_every_time_key_is_read(tmp_path):

@@ -60,20 +60,25 @@ def save(data: Dataset, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def coded(slice_number: int, phase: int, size: int = 16) -> np.ndarray:
-    """Pixels that say where their frame belongs."""
+def coded(slice_number: int, phase: int, size: int = 16, patient: int = 0) -> np.ndarray:
+    """Pixels that say where their frame belongs, and whose they are."""
     image = np.zeros((size, size), np.uint16)
+    image[12:15, 1:4] = 40 * patient
     image[4:8, 4:8], image[8:12, 8:12] = 100 + 20 * slice_number, 500 + 30 * phase
     return image
 
 
-def write_cine(folder: pathlib.Path, *, slices: int = 3, phases: int = 6, **attributes: Any) -> None:
+def write_cine(folder: pathlib.Path, *, slices: int = 3, phases: int = 6, patient: int = 0, **attributes: Any) -> None:
     """A short-axis stack, one file a frame, 10 mm apart; slice 0 is at the base."""
     for s in range(slices):
         for p in range(phases):
             number = s * phases + p + 1
             data = mr_dataset(
-                coded(s, p), place=-10.0 * s, TriggerTime=40.0 * p + s, InstanceNumber=number, **attributes
+                coded(s, p, patient=patient),
+                place=-10.0 * s,
+                TriggerTime=40.0 * p + s,
+                InstanceNumber=number,
+                **attributes,
             )
             save(data, folder / f"{number:03d}.dcm")
 
@@ -97,6 +102,7 @@ class Cohort:
             uid = f"1.2.840.99.{n + 1}"
             write_cine(
                 self.dicom / f"MRN77{n:04d}",
+                patient=n,
                 StudyInstanceUID=uid,
                 SeriesInstanceUID=f"{uid}.1",
                 PatientID=f"MRN77{n:04d}",
