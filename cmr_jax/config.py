@@ -29,6 +29,11 @@ class DataConfig:
     shift_px: int = 2
     intensity: float = 0.1
     slice_jitter: bool = True
+    # Chance that a view is hidden from a study in training; at least one view always stays.
+    view_dropout: float = 0.0
+    # A part of each report as an extra positive, anew in every step: "section" draws one of `sections`, "sentence" some
+    # of their sentences in order. "none": the whole text alone. Evaluation always reads the whole text.
+    text_sampling: str = "none"
     # Control experiment: every study gets another study's report. A model trained so must score chance.
     shuffle_pairs: bool = False
     num_threads: int = 2
@@ -45,12 +50,42 @@ class VideoConfig:
     depth: int = 3
     heads: int = 4
     mlp_ratio: int = 4
+    # arch "study" only, like all up to `slice_dropout`. "divided": each of `depth` blocks attends along time, then over
+    # the patches of a frame. "factorised": `depth` blocks within a frame, then `phase_depth` over the frames of a
+    # series, each a mean of its patches.
+    attention: str = "divided"
+    phase_depth: int = 0
+    # Blocks over the series (slices and views) of a study, before they are pooled; 0: none.
+    series_depth: int = 0
+    # Share of patches, of frames, of series that training leaves out, drawn anew in every step (FLIP, arXiv
+    # 2212.00794). What is left out is not computed.
+    patch_dropout: float = 0.0
+    phase_dropout: float = 0.0
+    slice_dropout: float = 0.0
+    # arch "concat" only. "zeros": temporal qkv 0 and projection weights 1, the published start, which never learns.
+    # "zero_projection": normally drawn qkv and projection 0, which starts as the same image model and does.
+    time_init: str = "zero_projection"
+    # Weights to start from, read once: a released checkpoint, or a timm ViT (ImageNet), as safetensors.
+    init_from: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
+    # "pre_norm": ours. "bert" (BERT, MiniLM) and "distilbert": as published.
+    kind: str = "pre_norm"
     # 0: as large as the data's own tokenizer.
     vocab_size: int = 0
+    # What stands for the text: "mean" of the valid tokens, or the first token, "cls".
+    pool: str = "mean"
+    # Rows of the position table; 0: `length`. Published tables have 512, whatever is read of them.
+    positions: int = 0
+    # Of the hidden states of bert and distilbert, in training (0.1 as published).
+    dropout: float = 0.0
+    # Folder of a Hugging Face model (config.json, model.safetensors, vocab.txt) or a released checkpoint.
+    init_from: str = ""
+    # WordPiece vocabulary (vocab.txt, or tokenizer.json of this package); "": that of init_from's folder if it has one,
+    # else the data's own sentencepiece model.
+    vocab: str = ""
     length: int = 128
     width: int = 96
     depth: int = 2
@@ -60,9 +95,14 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
+    # "study": each series by itself, pooled over whatever is there. "concat": all views in one clip (CMR-CLIP).
+    arch: str = "study"
     video: VideoConfig = VideoConfig()
     text: TextConfig = TextConfig()
     embed_dim: int = 64
+    # "linear" has no bias; "relu_linear" has a ReLU before it and a bias (CMR-CLIP); "linear_bias".
+    image_head: str = "linear"
+    text_head: str = "linear"
     # Parameters, norms, softmax and logits are float32 whatever this says.
     dtype: str = "bfloat16"
     # "none" keeps every activation, "full" recomputes each block, "dots" keeps the matrix products.
@@ -80,15 +120,22 @@ class LossConfig:
     method: str = "gather"
     # Studies that show the same text are positives of one another.
     same_text_positive: bool = True
+    # CMR-CLIP sums the two directions of softmax: 2.
+    weight: float = 1.0
+    # Of the loss between image and sampled part of the text (data.text_sampling), beside 1 for the whole text.
+    part_weight: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
     learning_rate: float = 1e-3
     warmup_steps: int = 20
+    # Where the warm-up starts.
+    warmup_from: float = 0.0
     weight_decay: float = 0.05
     b1: float = 0.9
     b2: float = 0.98
+    # 0: gradients are not clipped.
     clip_norm: float = 1.0
 
 
@@ -110,6 +157,8 @@ class TrainConfig:
     keep_checkpoints: int = 2
     # 0: never. Retrieval on the validation split.
     eval_every: int = 0
+    # Updates with a loss or gradient that is not finite are skipped; this many in a row end the run.
+    max_skipped: int = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +169,11 @@ class Config:
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = MeshConfig()
     train: TrainConfig = TrainConfig()
+
+    @property
+    def num_series(self) -> int:
+        """V of a batch: one a view, or the one clip that holds all of them."""
+        return 1 if self.model.arch == "concat" else len(self.data.views)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -168,6 +222,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
+def _dropped(video: VideoConfig) -> dict[str, float]:
+    return {name: getattr(video, name) for name in ("patch_dropout", "phase_dropout", "slice_dropout")}
+
+
 def _check(config: Config) -> None:
     video, text, model, train = config.model.video, config.model.text, config.model, config.train
     rules = [
@@ -176,6 +234,45 @@ def _check(config: Config) -> None:
         (video.width % video.heads == 0, "model.video.width must be a multiple of model.video.heads"),
         (text.width % text.heads == 0, "model.text.width must be a multiple of model.text.heads"),
         (text.length >= 2, "model.text.length must be at least 2"),
+        (model.arch in ("study", "concat"), "model.arch is one of study, concat"),
+        (text.kind in ("pre_norm", "bert", "distilbert"), "model.text.kind is one of pre_norm, bert, distilbert"),
+        (text.pool in ("mean", "cls"), "model.text.pool is one of mean, cls"),
+        (
+            text.positions == 0 or text.positions >= text.length,
+            "model.text.positions is 0 or at least model.text.length",
+        ),
+        (0 <= text.dropout < 1, "model.text.dropout lies in [0, 1)"),
+        (
+            {model.image_head, model.text_head} <= {"linear", "relu_linear", "linear_bias"},
+            "model.image_head and model.text_head are each one of linear, relu_linear, linear_bias",
+        ),
+        (
+            video.time_init in ("zeros", "zero_projection"),
+            "model.video.time_init is one of zeros, zero_projection",
+        ),
+        (model.arch != "concat" or video.tubelet == 1, "model.arch concat goes with model.video.tubelet 1"),
+        (
+            video.attention in ("divided", "factorised"),
+            "model.video.attention is one of divided, factorised",
+        ),
+        (
+            (video.attention == "factorised") == (video.phase_depth > 0),
+            "model.video.attention factorised goes with a model.video.phase_depth of at least 1, divided with 0",
+        ),
+        (video.series_depth >= 0, "model.video.series_depth is a number of blocks, or 0 for none"),
+        *((0 <= rate < 1, f"model.video.{name} lies in [0, 1)") for name, rate in _dropped(video).items()),
+        (
+            model.arch == "study" or not any((*_dropped(video).values(), video.phase_depth, video.series_depth)),
+            "model.video.phase_depth, series_depth and the dropouts beside them go with model.arch study",
+        ),
+        (0 <= config.data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
+        (
+            config.data.text_sampling in ("none", "section", "sentence"),
+            "data.text_sampling is one of none, section, sentence",
+        ),
+        (config.loss.part_weight > 0, "loss.part_weight must be positive"),
+        (config.loss.weight > 0, "loss.weight must be positive"),
+        (config.optim.clip_norm >= 0, "optim.clip_norm is positive, or 0 for none"),
         (model.remat in ("none", "full", "dots"), "model.remat is one of none, full, dots"),
         (model.dtype in ("float32", "bfloat16"), "model.dtype is one of float32, bfloat16"),
         (0 <= model.dropout < 1, "model.dropout lies in [0, 1)"),
@@ -192,6 +289,7 @@ def _check(config: Config) -> None:
         (train.steps >= 1, "train.steps must be at least 1"),
         (train.batch_size >= 2, "train.batch_size must be at least 2: a contrastive loss needs a negative"),
         (train.log_every >= 1, "train.log_every must be at least 1"),
+        (train.max_skipped >= 1, "train.max_skipped must be at least 1"),
         (train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
         (config.mesh.fsdp >= 1, "mesh.fsdp must be at least 1"),
         (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),

@@ -13,7 +13,9 @@ from cmr_jax.sharding import path_name
 # positions and the temperature are left free: pulling them to zero has no meaning.
 DECAY: tuple[tuple[str, bool], ...] = (
     (r"(^|/)(scale|bias|log_scale|logit_bias)$", False),
-    (r"(^|/)(query|position|phase_position|view|slice)(/embedding)?$", False),
+    # Without a gradient, decay would be all that moves it.
+    (r"(^|/)pooler/", False),
+    (r"(^|/)(query|cls|position|time_position|phase_position|view|slice)(/embedding)?$", False),
     (r"/embedding$", False),
     (r"/kernel$", True),
 )
@@ -36,14 +38,15 @@ def _decays(name: str) -> bool:
 
 
 def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up from zero, then cosine to zero at `steps`."""
+    """Linear warm-up, then cosine to zero at `steps`."""
     warmup = min(config.warmup_steps, steps)
-    return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, max(steps, warmup + 1))
+    return optax.warmup_cosine_decay_schedule(config.warmup_from, config.learning_rate, warmup, max(steps, warmup + 1))
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+        # The state keeps its shape either way.
+        optax.clip_by_global_norm(config.clip_norm or float("inf")),
         optax.adamw(
             schedule(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask
         ),

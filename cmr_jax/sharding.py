@@ -20,7 +20,7 @@ from cmr_jax.errors import InputError
 RULES: tuple[tuple[str, str], ...] = (
     (r"(^|/)(step|count)$", "replicate"),
     (r"/(scale|bias|log_scale|logit_bias)$", "replicate"),
-    (r"/(query|position|phase_position|view|slice)(/embedding)?$", "replicate"),
+    (r"/(query|cls|position|time_position|phase_position|view|slice)(/embedding)?$", "replicate"),
     (r"/(kernel|embedding)$", "fsdp"),
 )
 

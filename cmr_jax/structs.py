@@ -30,6 +30,7 @@ class Batch:
     `video_BVTHW` uint8; `video_mask_BVT` bool, False for frames that pad; `view_BV` int32 rows of `schema.VIEWS`;
     `slice_BV` float32, 0 at the base and 1 at the apex of the stack; `tokens_BL` int32; `token_mask_BL` bool;
     `text_id_B` int32, equal for studies that show the same text; `row_B` int32, the study's row in its split.
+    `part_*`: the same three of a sampled part of the text, where training has one (`data.text_sampling`).
     """
 
     video_BVTHW: Any
@@ -40,6 +41,9 @@ class Batch:
     token_mask_BL: Any
     text_id_B: Any
     row_B: Any
+    part_tokens_BL: Any = None
+    part_token_mask_BL: Any = None
+    part_id_B: Any = None
 
 
 @jax.tree_util.register_dataclass

@@ -2,36 +2,50 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import grain
 import numpy as np
 
 from cmr_jax.config import Config, DataConfig
-from cmr_jax.data import order, schema, transforms
+from cmr_jax.data import concat, order, schema, text_parts, transforms
 from cmr_jax.data.records import Example, Split
 from cmr_jax.data.tokenizer import Tokenizer
 from cmr_jax.errors import InputError, nearest
 from cmr_jax.structs import Batch
 
+# Generators beside that of the augmentations, so that a setting of one leaves the others' draws as they were.
+_VIEWS, _TEXT = 1, 2
+
 
 def check_names(data: DataConfig) -> None:
     """Raises InputError for a view or a section that no record can have, naming the nearest that it can."""
-    for key, known in (("views", schema.VIEWS), ("fallback_views", schema.VIEWS), ("sections", schema.SECTIONS)):
-        for name in getattr(data, key):
-            if name not in known:
-                raise InputError(f"config.data.{key} has no {name!r}{nearest(name, known)}")
+    check_views("config.data.views", data.views)
+    check_views("config.data.fallback_views", data.fallback_views)
+    _check_known("config.data.sections", data.sections, schema.SECTIONS)
+
+
+def check_views(where: str, views: Iterable[str]) -> None:
+    """Raises InputError for a view that no record can have."""
+    _check_known(where, views, schema.VIEWS)
+
+
+def _check_known(where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where} has no {name!r}{nearest(name, known)}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
     """Reads `split` for `config`. `tokenizer` is the model's own; `stored_tokens` says that the records' token ids are
-    its (same SHA-256), else the sections' text is encoded anew."""
+    its (same SHA-256), else the sections' text is encoded anew. Series of `hidden_views` are not there."""
 
     split: Split
     tokenizer: Tokenizer
     config: Config
     stored_tokens: bool
+    hidden_views: tuple[str, ...] = ()
 
     def batch(self, rows_B: np.ndarray, *, step: int | None = None, first: int = 0) -> Batch:
         """The studies at `rows_B` as host arrays.
@@ -41,33 +55,55 @@ class Loader:
         """
         studies = []
         for place, row in enumerate(rows_B):
-            rng = None if step is None else np.random.default_rng([self.config.train.seed, step, first + place])
-            studies.append(self._study(int(row), rng))
+            draw = None if step is None else (self.config.train.seed, step, first + place)
+            studies.append(self._study(int(row), draw))
         return Batch(**{name: np.stack([study[name] for study in studies]) for name in studies[0]})
 
     @functools.cached_property
     def _partner(self) -> np.ndarray:
         return order.shuffled_partner(len(self.split), self.config.train.seed)
 
-    def _study(self, row: int, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
+    def _study(self, row: int, draw: tuple[int, int, int] | None) -> dict[str, np.ndarray]:
         data, example = self.config.data, self.split[row]
-        told = example
-        if rng is not None and data.shuffle_pairs:
-            told = self.split[int(self._partner[row])]
+        told = self.split[int(self._partner[row])] if draw and data.shuffle_pairs else example
+        concatenated = self.config.model.arch == "concat"
+        if self.hidden_views:
+            example = transforms.hide_views(example, self.hidden_views)
+        if draw and data.view_dropout:
+            views = concat.usable_views(data.views) if concatenated else data.views
+            hidden = transforms.draw_hidden_views(example, views, data.view_dropout, _generator(draw, _VIEWS))
+            example = transforms.hide_views(example, hidden)
+        view_arrays = concat.study_arrays if concatenated else transforms.study_arrays
         tokens_L, mask_L = self.tokenizer.frame(self._tokens(told), self.config.model.text.length)
         return {
-            **transforms.study_arrays(example, data, self.config.model.video, rng),
+            **view_arrays(example, data, self.config.model.video, _generator(draw) if draw else None),
             "tokens_BL": tokens_L,
             "token_mask_BL": mask_L,
             "text_id_B": transforms.text_id(tokens_L),
             "row_B": np.array(row, np.int32),
+            **(self._part(told, _generator(draw, _TEXT)) if draw and data.text_sampling != "none" else {}),
         }
 
-    def _tokens(self, example: Example) -> list[int]:
+    def _part(self, told: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
         names = self.config.data.sections
+        texts = [told[f"section/{name}"] for name in names]
+        if self.config.data.text_sampling == "section":
+            one = text_parts.draw_section(texts, rng)
+            tokens = [] if one is None else self._tokens(told, (names[one],))
+        else:
+            tokens = [t for text in text_parts.draw_sentences(texts, rng) for t in self.tokenizer.encode(text)]
+        tokens_L, mask_L = self.tokenizer.frame(tokens, self.config.model.text.length)
+        return {"part_tokens_BL": tokens_L, "part_token_mask_BL": mask_L, "part_id_B": transforms.text_id(tokens_L)}
+
+    def _tokens(self, example: Example, names: tuple[str, ...] = ()) -> list[int]:
+        names = names or self.config.data.sections
         if self.stored_tokens:
             return [int(token) for name in names for token in example[f"tokens/{name}"]]
         return self.tokenizer.encode_sections({name: example[f"section/{name}"] for name in names}, names)
+
+
+def _generator(draw: tuple[int, int, int], *stream: int) -> np.random.Generator:
+    return np.random.default_rng([*draw, *stream])
 
 
 def train_batches(loader: Loader, *, start_step: int, process_index: int, process_count: int) -> Iterator[Batch]:

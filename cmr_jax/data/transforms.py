@@ -5,6 +5,7 @@ With a generator the choice is random (training); without, it is the middle of t
 
 import collections
 import zlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -14,6 +15,23 @@ from cmr_jax.data.records import Example
 from cmr_jax.errors import InputError
 
 Plane = tuple[int, int]
+
+
+def hide_views(example: Example, hidden: Collection[str]) -> Example:
+    """`example` as if the study had no series of the views in `hidden`."""
+    shown = ["" if view in hidden else view for view in example["series/view"]]
+    return {**example, "series/view": shown}
+
+
+def draw_hidden_views(
+    example: Example, views: Collection[str], rate: float, rng: np.random.Generator
+) -> frozenset[str]:
+    """Which of `views` that the study has to hide: each with a chance of `rate`, but never all of them."""
+    have = sorted(set(views).intersection(example["series/view"]))
+    hidden = [view for view, u in zip(have, rng.random(len(have)), strict=True) if u < rate]
+    if have and len(hidden) == len(have):
+        hidden.pop(int(rng.integers(len(hidden))))
+    return frozenset(hidden)
 
 
 def choose_planes(
@@ -108,7 +126,7 @@ def study_arrays(
         if plane is None:
             continue
         series, s = plane
-        cine_THW = stacks[series][s]
+        cine_THW = schema.eight_bits(stacks[series][s], example["series/view"][series])
         indices = choose_phases(len(cine_THW), T)
         spacing = float(example["series/spacing_mm"][series])
         factor = data.spacing_mm / spacing if data.spacing_mm else cine_THW.shape[1] / size

@@ -8,6 +8,8 @@ import jax
 from flax import nnx
 
 from cmr_jax.config import ModelConfig
+from cmr_jax.models.bert import BertTower
+from cmr_jax.models.cmrclip import ReleasedVideoTower
 from cmr_jax.models.dual import DualEncoder
 from cmr_jax.models.layers import Constrain
 from cmr_jax.structs import Batch, Params
@@ -62,17 +64,48 @@ class Model:
     def apply(
         self, params: Params, batch: Batch, *, key: jax.Array | None = None, constrain: Constrain = _identity
     ) -> dict[str, jax.Array]:
-        """Both towers: `image_embedding` and `text_embedding` (unit `B E`), `scale` and `bias` (scalars)."""
+        """Both towers: `image_embedding` and `text_embedding` (unit `B E`), `scale` and `bias` (scalars); where the
+        batch has sampled parts of the texts, `part_embedding`."""
         module = self._bind(params)
         image_key, text_key = (None, None) if key is None else jax.random.split(key)
         scale, bias = module.scale_and_bias()
+        parts = {}
+        if batch.part_tokens_BL is not None:
+            part_key = None if text_key is None else jax.random.fold_in(text_key, 1)
+            parts["part_embedding"] = module.encode_text(
+                batch.part_tokens_BL, batch.part_token_mask_BL, key=part_key, constrain=constrain
+            )
         return {
+            **parts,
             "image_embedding": module.encode_image(batch, key=image_key, constrain=constrain),
             "text_embedding": module.encode_text(
                 batch.tokens_BL, batch.token_mask_BL, key=text_key, constrain=constrain
             ),
             "scale": scale,
             "bias": bias,
+        }
+
+    def stages(
+        self, params: Params, video_BTCHW: jax.Array, tokens_BL: jax.Array, mask_BL: jax.Array
+    ) -> dict[str, jax.Array]:
+        """What each part of a model of arch `concat` with a published text tower makes of its input, in evaluation.
+
+        `video_BTCHW` is normalised. `video_features B D`, `video_embedding B E`, `text_hidden B L D`,
+        `text_features B D`, `text_embedding B E`; embeddings before they are brought to unit length.
+        """
+        module = self._bind(params)
+        image, text = module.image, module.text
+        if not isinstance(image, ReleasedVideoTower) or not isinstance(text, BertTower):
+            raise ValueError("stages are those of model.arch concat with a published text tower")
+        video_features = image(video_BTCHW, key=None, constrain=_identity)
+        hidden = text.hidden(tokens_BL, mask_BL, key=None, constrain=_identity)
+        text_features = text.pool(hidden, mask_BL)
+        return {
+            "video_features": video_features,
+            "video_embedding": module.image_projection(video_features),
+            "text_hidden": hidden,
+            "text_features": text_features,
+            "text_embedding": module.text_projection(text_features),
         }
 
 

@@ -1,12 +1,15 @@
 """The parts that both towers are made of. Parameters are float32; products run in the compute dtype; norms, softmax
 and pooling run in float32."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from cmr_jax.models.attention import attend
 
 Constrain = Callable[[jax.Array], jax.Array]
 
@@ -37,16 +40,19 @@ class Attention(nnx.Module):
         self.qkv = linear(width, 3 * width, dtype, rngs)
         self.out = linear(width, width, dtype, rngs, zero=zero_out)
 
-    def __call__(self, x_BLD: jax.Array, mask_BL: jax.Array | None = None) -> jax.Array:
-        """`B L D` to `B L D`; keys where `mask_BL` is False are not attended to."""
-        B, L, D = x_BLD.shape
-        qkv_BL3NK = self.qkv(x_BLD).reshape(B, L, 3, self.heads, D // self.heads)
-        q, k, v = (qkv_BL3NK[:, :, i] for i in range(3))
-        mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :]
-        # JAX's own attention mixes its float32 scores with bfloat16 values, which strict promotion forbids.
-        with jax.numpy_dtype_promotion("standard"):
-            mixed_BLNK = jax.nn.dot_product_attention(q, k, v, mask=mask_B11L)
-        return self.out(mixed_BLNK.reshape(B, L, D))
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, along_time: bool = False) -> jax.Array:
+        """`... L D` to the same; keys where `mask` (`... L`) is False are not attended to.
+
+        `along_time` attends over T of `M T P D`, mask `M T`. The compiler folds that swap of axes into the layout that
+        the products want anyway: 10 % less CPU time than swapping the tokens (jax.nn.dot_product_attention: 14 % more).
+        """
+        heads = self.qkv(x).reshape(*x.shape[:-1], 3, self.heads, x.shape[-1] // self.heads)
+        q, k, v = (heads[..., i, :, :] for i in range(3))
+        if along_time:
+            q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))
+            mask = None if mask is None else mask[:, None]
+        mixed = attend(q, k, v, mask)
+        return self.out((mixed.swapaxes(1, 2) if along_time else mixed).reshape(x.shape))
 
 
 class Mlp(nnx.Module):
@@ -56,6 +62,43 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(jax.nn.gelu(self.up(x), approximate=True))
+
+
+class EncoderBlock(nnx.Module):
+    """Self-attention over the tokens of a row, then an MLP; pre-norm residuals."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int, dtype: Any, rate: float, rngs: nnx.Rngs):
+        self.rate = rate
+        self.attention_norm = norm(width, rngs)
+        self.attention = Attention(width, heads, dtype, rngs)
+        self.mlp_norm = norm(width, rngs)
+        self.mlp = Mlp(width, mlp_ratio, dtype, rngs)
+
+    def __call__(
+        self, x_BLD: jax.Array, mask_BL: jax.Array | None = None, *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """`B L D` to the same; tokens where `mask_BL` is False are not attended to."""
+        keys = (None,) * 2 if key is None else jax.random.split(key, 2)
+        x_BLD = x_BLD + dropout(self.attention(self.attention_norm(x_BLD), mask_BL), self.rate, keys[0])
+        return x_BLD + dropout(self.mlp(self.mlp_norm(x_BLD)), self.rate, keys[1])
+
+
+def kept(total: int, rate: float) -> int:
+    """How many of `total` members stay where a share of `rate` is left out: at least one."""
+    return max(1, math.ceil(total * (1.0 - rate) - 1e-9))
+
+
+def draw_members(key: jax.Array, mask_BL: jax.Array, count: int) -> jax.Array:
+    """Indices of `count` members of each row, drawn at random and in their order: `B count` int32. Valid members come
+    before padding, so that a row which has any keeps some."""
+    rank_BL = jax.random.uniform(key, mask_BL.shape) + jnp.where(mask_BL, jnp.float32(0), jnp.float32(1))
+    return jnp.sort(jnp.argsort(rank_BL, axis=1)[:, :count].astype(jnp.int32), axis=1)
+
+
+def take_members(x: jax.Array, index_BC: jax.Array) -> jax.Array:
+    """The members `index_BC` of axis 1 of `B L ...`, each row its own: `B C ...`."""
+    index = index_BC.reshape(*index_BC.shape, *(1,) * (x.ndim - 2))
+    return jnp.take_along_axis(x, index, axis=1)
 
 
 def remat_policy(name: str) -> Callable[..., Any]:
@@ -88,10 +131,11 @@ class Stack(nnx.Module):
 
 
 def masked_mean(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
-    """Mean over the valid positions in float32: `B D`. A row without any gives zeros."""
-    weight_BL1 = mask_BL.astype(jnp.float32)[:, :, None]
+    """Mean over the valid positions in float32 (float64 stays): `B D`. A row without any gives zeros."""
+    high = jnp.float64 if x_BLD.dtype == jnp.float64 else jnp.float32
+    weight_BL1 = mask_BL.astype(high)[:, :, None]
     total = weight_BL1.sum(axis=1)
-    return (x_BLD.astype(jnp.float32) * weight_BL1).sum(axis=1) / jnp.maximum(total, jnp.ones_like(total))
+    return (x_BLD.astype(high) * weight_BL1).sum(axis=1) / jnp.maximum(total, jnp.ones_like(total))
 
 
 class MaskedAttentionPool(nnx.Module):

@@ -1,10 +1,11 @@
-"""The text tower: a pre-norm transformer encoder over report tokens, mean-pooled over the valid ones."""
+"""The text towers: ours is a pre-norm transformer encoder over report tokens; the published ones stand in `bert.py`."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from cmr_jax.config import TextConfig
+from cmr_jax.models.bert import BertTower
 from cmr_jax.models.layers import Attention, Constrain, Mlp, Stack, dropout, masked_mean, norm
 
 
@@ -24,18 +25,25 @@ class TextBlock(nnx.Module):
 
 class TextTower(nnx.Module):
     def __init__(self, config: TextConfig, dtype, remat: str, rate: float, rngs: nnx.Rngs):
-        self.dtype = dtype
+        self.dtype, self.pool = dtype, config.pool
         init = nnx.initializers.normal(0.02)
         self.token = nnx.Embed(config.vocab_size, config.width, embedding_init=init, rngs=rngs)
-        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.length, config.width), jnp.float32))
+        shape = (config.positions or config.length, config.width)
+        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.stack = Stack(lambda r: TextBlock(config, dtype, rate, r), config.depth, remat, rngs)
         self.norm = norm(config.width, rngs)
 
     def __call__(
         self, tokens_BL: jax.Array, mask_BL: jax.Array, *, key: jax.Array | None, constrain: Constrain
     ) -> jax.Array:
-        """`B D` float32; L may be shorter than the configured length. Tokens where `mask_BL` is False weigh nothing."""
+        """`B D` float32; L may be shorter than the position table. Tokens where `mask_BL` is False weigh nothing."""
         L = tokens_BL.shape[1]
         x_BLD = (self.token(tokens_BL) + self.position[...][None, :L]).astype(self.dtype)
         x_BLD = self.stack(constrain(x_BLD), mask_BL, key=key, constrain=constrain)
-        return masked_mean(self.norm(x_BLD), mask_BL)
+        x_BLD = self.norm(x_BLD)
+        return x_BLD[:, 0] if self.pool == "cls" else masked_mean(x_BLD, mask_BL)
+
+
+def text_tower(config: TextConfig, dtype, remat: str, rate: float, rngs: nnx.Rngs) -> TextTower | BertTower:
+    """The tower of `config.kind`."""
+    return (TextTower if config.kind == "pre_norm" else BertTower)(config, dtype, remat, rate, rngs)

@@ -1,5 +1,7 @@
-"""The video tower: a divided space-time vision transformer over one cine.
+"""The video tower: a space-time vision transformer over one cine.
 
+Attention is divided (in each block along time, then over the patches of a frame) or factorised (first within frames,
+then over the frames of the series; "factorised encoder" of ViViT, arXiv 2103.15691, section 3.3).
 Divided attention after TimeSformer (arXiv 2102.05095) and Frozen-in-Time (arXiv 2104.00650), the base of CMRformer
 (inferred; see configs/). One deliberate difference: temporal attention starts from a zero *projection* with
 normally drawn queries and keys. The published start (zero queries, keys and values) never learns.
@@ -10,8 +12,21 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cmr_jax.config import VideoConfig
-from cmr_jax.models.layers import Attention, Constrain, Mlp, Stack, dropout, linear, masked_mean, norm
-from cmr_jax.models.posemb import phase_circle
+from cmr_jax.models.layers import (
+    Attention,
+    Constrain,
+    EncoderBlock,
+    Mlp,
+    Stack,
+    draw_members,
+    dropout,
+    kept,
+    linear,
+    masked_mean,
+    norm,
+    take_members,
+)
+from cmr_jax.models.posemb import circle, turns
 
 PHASE_HARMONICS = 4
 
@@ -29,14 +44,10 @@ class SpaceTimeBlock(nnx.Module):
         self.mlp = Mlp(config.width, config.mlp_ratio, dtype, rngs)
 
     def __call__(self, x_MTPD: jax.Array, mask_MT: jax.Array, *, key: jax.Array | None) -> jax.Array:
-        M, T, P, D = x_MTPD.shape
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
-        mask_NT = jnp.repeat(mask_MT, P, axis=0)
-        along = self.time_norm(x_MTPD).swapaxes(1, 2).reshape(M * P, T, D)
-        update = self.time(along, mask_NT).reshape(M, P, T, D).swapaxes(1, 2)
+        update = self.time(self.time_norm(x_MTPD), mask_MT, along_time=True)
         x_MTPD = x_MTPD + dropout(update, self.rate, keys[0])
-        update = self.space(self.space_norm(x_MTPD).reshape(M * T, P, D)).reshape(M, T, P, D)
-        x_MTPD = x_MTPD + dropout(update, self.rate, keys[1])
+        x_MTPD = x_MTPD + dropout(self.space(self.space_norm(x_MTPD)), self.rate, keys[1])
         return x_MTPD + dropout(self.mlp(self.mlp_norm(x_MTPD)), self.rate, keys[2])
 
 
@@ -50,8 +61,18 @@ class VideoTower(nnx.Module):
         self.patch = linear(config.tubelet * config.patch**2, config.width, dtype, rngs)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (patches, config.width), jnp.float32))
         self.phase_position = linear(2 * PHASE_HARMONICS, config.width, dtype, rngs, bias=False)
-        self.stack = Stack(lambda r: SpaceTimeBlock(config, dtype, rate, r), config.depth, remat, rngs)
+        size = (config.width, config.heads, config.mlp_ratio)
+        divided = config.attention == "divided"
+        self.stack = Stack(
+            lambda r: SpaceTimeBlock(config, dtype, rate, r) if divided else EncoderBlock(*size, dtype, rate, r),
+            config.depth,
+            remat,
+            rngs,
+        )
         self.norm = norm(config.width, rngs)
+        if not divided:
+            self.phase_stack = Stack(lambda r: EncoderBlock(*size, dtype, rate, r), config.phase_depth, remat, rngs)
+            self.phase_norm = norm(config.width, rngs)
 
     def __call__(
         self,
@@ -62,25 +83,48 @@ class VideoTower(nnx.Module):
         key: jax.Array | None,
         constrain: Constrain,
     ) -> jax.Array:
-        """uint8 `M T H W` to float32 `M D`.
+        """Whole-number grey frames `M T H W` to float32 `M D`.
 
         `context_MD` (what is known of the clip: its view, its place in the stack) is added to every token. Frames
-        where `mask_MT` is False weigh nothing; a clip without any valid frame gives a finite feature.
+        where `mask_MT` is False weigh nothing and stand last; a clip without any valid frame gives a finite feature.
+        T is any multiple of the tubelet. With a `key` (training), patches and frames are left out as the config says.
         """
-        tokens_MTPF = self._tubelets(video_MTHW)
-        T, c = tokens_MTPF.shape[1], self.config
-        phases_TD = self.phase_position(phase_circle(T, PHASE_HARMONICS))
-        x_MTPD = self.patch(tokens_MTPF) + self.position[...].astype(self.dtype)[None, None]
-        x_MTPD = x_MTPD + phases_TD[None, :, None, :] + context_MD.astype(self.dtype)[:, None, None, :]
-        mask_MT = mask_MT.reshape(-1, T, c.tubelet).any(axis=2)
-        x_MTPD = self.stack(constrain(x_MTPD), mask_MT, key=key, constrain=constrain)
-        per_frame_MTD = self.norm(x_MTPD).mean(axis=2)
-        return masked_mean(per_frame_MTD, mask_MT)
+        keys = (None,) * 4 if key is None else tuple(jax.random.split(key, 4))
+        c = self.config
+        tokens_MTPF = self._tubelets(video_MTHW, mask_MT)
+        turn_MT = turns(mask_MT)[:, :: c.tubelet]
+        mask_MT = mask_MT.reshape(*turn_MT.shape, c.tubelet).any(axis=2)
+        position_MPD = self.position[...].astype(self.dtype)[None]
+        if keys[0] is not None and c.phase_dropout:
+            some = draw_members(keys[0], mask_MT, kept(mask_MT.shape[1], c.phase_dropout))
+            tokens_MTPF, turn_MT, mask_MT = (take_members(x, some) for x in (tokens_MTPF, turn_MT, mask_MT))
+        if keys[1] is not None and c.patch_dropout:
+            tokens_MTPF, position_MPD = self._drop_patches(keys[1], tokens_MTPF, position_MPD)
+        phases_MTD = self.phase_position(circle(turn_MT, PHASE_HARMONICS))
+        x_MTPD = self.patch(tokens_MTPF.astype(self.dtype)) + position_MPD[:, None]
+        x_MTPD = constrain(x_MTPD + (phases_MTD + context_MD.astype(self.dtype)[:, None])[:, :, None])
+        if c.attention == "divided":
+            x_MTPD = self.stack(x_MTPD, mask_MT, key=keys[2], constrain=constrain)
+            return masked_mean(self.norm(x_MTPD).mean(axis=2), mask_MT)
+        M, T, P, D = x_MTPD.shape
+        x_NPD = self.stack(x_MTPD.reshape(M * T, P, D), None, key=keys[2], constrain=constrain)
+        frames_MTD = self.norm(x_NPD).mean(axis=1).reshape(M, T, D).astype(self.dtype)
+        frames_MTD = self.phase_stack(constrain(frames_MTD), mask_MT, key=keys[3], constrain=constrain)
+        return masked_mean(self.phase_norm(frames_MTD), mask_MT)
 
-    def _tubelets(self, video_MTHW: jax.Array) -> jax.Array:
-        """uint8 frames to `M T' P (tubelet patch patch)` in [-1, 1]."""
+    def _tubelets(self, video_MTHW: jax.Array, mask_MT: jax.Array) -> jax.Array:
+        """Frames to float32 `M T' P (tubelet patch patch)` in [-1, 1]; 0 where a frame of a tubelet pads."""
         c = self.config
         M, T, H, W = video_MTHW.shape
+        video_MTHW = video_MTHW.astype(jnp.float32) * (2.0 / jnp.iinfo(video_MTHW.dtype).max) - 1.0
+        video_MTHW = jnp.where(mask_MT[:, :, None, None], video_MTHW, jnp.float32(0))
         x = video_MTHW.reshape(M, T // c.tubelet, c.tubelet, H // c.patch, c.patch, W // c.patch, c.patch)
-        x = x.transpose(0, 1, 3, 5, 2, 4, 6).reshape(M, T // c.tubelet, -1, c.tubelet * c.patch**2)
-        return (x.astype(jnp.float32) / 127.5 - 1.0).astype(self.dtype)
+        return x.transpose(0, 1, 3, 5, 2, 4, 6).reshape(M, T // c.tubelet, -1, c.tubelet * c.patch**2)
+
+    def _drop_patches(
+        self, key: jax.Array, tokens_MTPF: jax.Array, position_1PD: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The same patches of every frame of a clip, so that each one that stays can be followed in time."""
+        M, _, P, _ = tokens_MTPF.shape
+        some_MC = draw_members(key, jnp.ones((M, P), bool), kept(P, self.config.patch_dropout))
+        return jnp.take_along_axis(tokens_MTPF, some_MC[:, None, :, None], axis=2), position_1PD[0][some_MC]

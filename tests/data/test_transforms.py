@@ -126,3 +126,42 @@ def test_augmentation_moves_all_frames_alike_and_never_mirrors():
 def test_text_id_follows_the_tokens():
     one, same, other = (transforms.text_id(np.array(t, np.int32)) for t in ([1, 2], [1, 2], [2, 1]))
     assert one == same != other
+
+
+def test_a_hidden_view_is_as_if_it_never_was():
+    example = _example(("cine_sax", 2, 4), ("cine_4ch", 1, 4))
+    hidden = transforms.hide_views(example, ("cine_sax",))
+    assert transforms.choose_planes(hidden, ("cine_sax", "cine_4ch"), (), None) == [None, (1, 0)]
+    assert transforms.choose_planes(hidden, ("cine_2ch",), ("cine_sax",), None) == [None]
+    assert example["series/view"] == ["cine_sax", "cine_4ch"]
+
+
+def test_views_are_hidden_at_their_rate_one_by_one_and_never_all():
+    example = _example(("cine_sax", 1, 1), ("cine_2ch", 1, 1), ("cine_4ch", 1, 1))
+    views = ("cine_sax", "cine_sax", "cine_2ch", "cine_4ch", "lge_sax")
+    drawn = [transforms.draw_hidden_views(example, views, 0.4, np.random.default_rng(seed)) for seed in range(500)]
+    assert {len(hidden) for hidden in drawn} == {0, 1, 2}
+    assert set().union(*drawn) == {"cine_sax", "cine_2ch", "cine_4ch"}
+    # Each with 0.4, but for a third of the 0.4^3 draws of all three.
+    for view in ("cine_sax", "cine_2ch", "cine_4ch"):
+        assert abs(np.mean([view in hidden for hidden in drawn]) - (0.4 - 0.4**3 / 3)) < 0.07
+    alone = _example(("cine_2ch", 1, 1))
+    assert transforms.draw_hidden_views(alone, views, 0.99, np.random.default_rng(0)) == frozenset()
+    assert transforms.draw_hidden_views(alone, ("cine_sax",), 0.99, np.random.default_rng(0)) == frozenset()
+
+
+def test_frames_of_sixteen_bits_are_fed_as_eight_and_maps_by_their_step():
+    example = _example(("lge_sax", 2, 1), ("t1_map", 1, 1))
+    example["frames"] = np.array([0, 32896, 13000], np.uint16)[:, None, None] * np.ones((1, 8, 8), np.uint16)
+    data = DataConfig(views=("lge_sax", "lge_sax", "t1_map"))
+    out = transforms.study_arrays(example, data, VideoConfig(image_size=8, patch=8, frames=1), None)
+    # Half of 65,535 is half of 255; 1,300.0 ms stored by 0.1 ms are 130 steps of 10 ms.
+    assert out["video_BVTHW"][:, 0, 0, 0].tolist() == [0, 128, 130]
+    assert out["view_BV"].tolist() == [schema.VIEWS.index(view) for view in data.views]
+
+
+def test_a_view_that_the_model_never_reads_is_not_the_one_that_stays():
+    example = _example(("cine_sax", 1, 1), ("scout", 1, 1))
+    for seed in range(20):
+        hidden = transforms.draw_hidden_views(example, ("cine_sax",), 0.99, np.random.default_rng(seed))
+        assert hidden == frozenset()

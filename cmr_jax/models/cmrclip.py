@@ -1,0 +1,144 @@
+"""The video tower of CMR-CLIP: the divided space-time transformer of Frozen-in-Time, with its released wiring.
+
+All frames of a study stand in one clip, one view after the other; the view is known only by the frame's place. The
+wiring is that of the released code (CMR-CLIP, 10.1038/s41467-026-73022-2; Frozen-in-Time, arXiv 2104.00650): the
+output of space attention is added to the block's *input*, not to what time attention made of it. The names of the
+weights and how they map to ours stand in `released.py`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from cmr_jax.config import VideoConfig
+from cmr_jax.models.attention import attend, layer_norm, wide
+from cmr_jax.models.layers import Constrain, Stack, dropout, linear
+
+# Of ImageNet, on three channels; a grey pixel is the same in all of them.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+NORM_EPSILON = 1e-6
+
+
+class DividedAttention(nnx.Module):
+    """Patch tokens attend along one axis (time or space) and to CLS; CLS attends to every token of every frame."""
+
+    def __init__(self, width: int, heads: int, dtype, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = linear(width, 3 * width, dtype, rngs)
+        self.out = linear(width, width, dtype, rngs)
+
+    def __call__(self, x_BSD: jax.Array, frames: int, *, along_time: bool) -> jax.Array:
+        """`B 1+TP D` to the same; token 0 is CLS, then patch after patch, frame after frame."""
+        B, S, D = x_BSD.shape
+        N, K, P = self.heads, D // self.heads, (S - 1) // frames
+        qkv_BS3NK = self.qkv(x_BSD).reshape(B, S, 3, N, K)
+        q, k, v = (qkv_BS3NK[:, :, i] for i in range(3))
+        cls_B1NK = attend(q[:, :1], k, v)
+
+        def grouped(x_BSNK: jax.Array) -> jax.Array:
+            x_BTPNK = x_BSNK[:, 1:].reshape(B, frames, P, N, K)
+            return x_BTPNK.swapaxes(1, 2) if along_time else x_BTPNK
+
+        def with_cls(x_BSNK: jax.Array) -> jax.Array:
+            group = grouped(x_BSNK)
+            first = jnp.broadcast_to(x_BSNK[:, None, :1], (*group.shape[:2], 1, N, K))
+            return jnp.concatenate([first, group], axis=2)
+
+        mixed = attend(grouped(q), with_cls(k), with_cls(v))
+        mixed = (mixed.swapaxes(1, 2) if along_time else mixed).reshape(B, S - 1, N, K)
+        return self.out(jnp.concatenate([cls_B1NK, mixed], axis=1).reshape(B, S, D))
+
+
+def start_time_attention(attention: DividedAttention, how: str) -> None:
+    """Sets the start at which the tower is the image model: `zeros` as published, or `zero_projection`.
+
+    As published the value is zero and the projection's weights are one. Then the gradient of queries and keys is
+    exactly zero for ever and the attention stays a uniform mean over frames. A zero projection with drawn queries and
+    keys starts as the same image model and learns.
+    """
+    zero = (attention.qkv, attention.out) if how == "zeros" else (attention.out,)
+    for layer in zero:
+        layer.kernel[...] = jnp.zeros_like(layer.kernel[...])
+    if how == "zeros":
+        attention.out.kernel[...] = jnp.ones_like(attention.out.kernel[...])
+
+
+class ReleasedBlock(nnx.Module):
+    def __init__(self, config: VideoConfig, dtype, rate: float, rngs: nnx.Rngs):
+        self.rate, self.frames = rate, config.frames
+        self.patches = (config.image_size // config.patch) ** 2
+        self.time_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.time = DividedAttention(config.width, config.heads, dtype, rngs)
+        start_time_attention(self.time, config.time_init)
+        self.space_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.space = DividedAttention(config.width, config.heads, dtype, rngs)
+        self.mlp_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.up = linear(config.width, config.mlp_ratio * config.width, dtype, rngs)
+        self.down = linear(config.mlp_ratio * config.width, config.width, dtype, rngs)
+
+    def __call__(self, x_BSD: jax.Array, *, key: jax.Array | None) -> jax.Array:
+        frames = (x_BSD.shape[1] - 1) // self.patches
+        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+        timed = x_BSD + dropout(self.time(self.time_norm(x_BSD), frames, along_time=True), self.rate, keys[0])
+        spaced = self.space(self.space_norm(timed), frames, along_time=False)
+        x_BSD = x_BSD + dropout(spaced, self.rate, keys[1])
+        hidden = jax.nn.gelu(self.up(self.mlp_norm(x_BSD)), approximate=False)
+        return x_BSD + dropout(self.down(hidden), self.rate, keys[2])
+
+
+class ReleasedVideoTower(nnx.Module):
+    """A clip of up to `config.frames` frames to the CLS feature."""
+
+    def __init__(self, config: VideoConfig, dtype, remat: str, rate: float, rngs: nnx.Rngs):
+        self.config, self.dtype = config, dtype
+        patches = (config.image_size // config.patch) ** 2
+
+        def drawn(*shape: int) -> nnx.Param:
+            return nnx.Param(0.02 * jax.random.truncated_normal(rngs.params(), -2.0, 2.0, shape, jnp.float32))
+
+        self.patch = linear(len(MEAN) * config.patch**2, config.width, dtype, rngs)
+        self.cls = drawn(config.width)
+        # Row 0 is CLS, the rest the patches of a frame, row by row.
+        self.position = drawn(1 + patches, config.width)
+        self.time_position = nnx.Param(jnp.zeros((config.frames, config.width), jnp.float32))
+        self.stack = Stack(lambda r: ReleasedBlock(config, dtype, rate, r), config.depth, remat, rngs)
+        self.norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+
+    def __call__(self, video: jax.Array, *, key: jax.Array | None, constrain: Constrain) -> jax.Array:
+        """`B D` of whole-number grey frames `B T H W`, or of three normalised float channels `B T 3 H W`."""
+        patches_BTPD = self._colour(video) if video.ndim == 5 else self._grey(video)
+        B, T, P, D = patches_BTPD.shape
+        if self.config.frames < T:
+            raise ValueError(f"{T} frames, but the model has positions for {self.config.frames}")
+        position = self.position[...].astype(self.dtype)
+        place_TPD = position[None, 1:] + self.time_position[...].astype(self.dtype)[:T, None]
+        tokens_BSD = (patches_BTPD + place_TPD[None]).reshape(B, T * P, D)
+        first = jnp.broadcast_to((self.cls[...].astype(self.dtype) + position[0])[None, None], (B, 1, D))
+        x_BSD = self.stack(constrain(jnp.concatenate([first, tokens_BSD], axis=1)), key=key, constrain=constrain)
+        return self.norm(x_BSD[:, 0])
+
+    def _patches(self, video_BTCHW: jax.Array) -> jax.Array:
+        B, T, C, H, W = video_BTCHW.shape
+        p = self.config.patch
+        x = video_BTCHW.reshape(B, T, C, H // p, p, W // p, p).transpose(0, 1, 3, 5, 2, 4, 6)
+        return x.reshape(B, T, (H // p) * (W // p), C * p * p)
+
+    def _colour(self, video_BTCHW: jax.Array) -> jax.Array:
+        return self.patch(self._patches(video_BTCHW).astype(self.dtype))
+
+    def _grey(self, video_BTHW: jax.Array) -> jax.Array:
+        """The same numbers as `_colour` of three equal channels, normalised; the three kernels are summed first."""
+        if not jnp.issubdtype(video_BTHW.dtype, jnp.integer):
+            raise ValueError(f"grey frames are whole numbers, not {video_BTHW.dtype}")
+        high = wide(self.dtype)
+        kernel_CFD = self.patch.kernel[...].astype(high).reshape(len(MEAN), self.config.patch**2, -1)
+        by_std = jnp.asarray(1.0 / np.array(STD), high)[:, None, None]
+        shift = jnp.asarray(np.array(MEAN) / np.array(STD), high)[:, None, None]
+        assert self.patch.bias is not None
+        bias_D = self.patch.bias[...].astype(high) - (kernel_CFD * shift).sum(axis=(0, 1))
+        pixels_BTPF = self._patches(video_BTHW[:, :, None]).astype(high) / jnp.iinfo(video_BTHW.dtype).max
+        kernel_FD = (kernel_CFD * by_std).sum(axis=0).astype(self.dtype)
+        product_BTPD = jnp.einsum("btpf,fd->btpd", pixels_BTPF.astype(self.dtype), kernel_FD)
+        return product_BTPD + bias_D.astype(self.dtype)[None, None, None]
