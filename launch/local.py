@@ -3,10 +3,12 @@
     python -m launch.local --processes 2 --devices 4 -- --config configs/demo.py --workdir W --config.data.path=D
 
 Everything after `--` goes to cmr_jax.bin.train. Each process sees `--devices` simulated CPU devices (0: the machine's
-own accelerators). When one process fails the others are stopped: they would wait for it for ever.
+own accelerators). When one process fails the others are stopped: they would wait for it for ever. SIGTERM and SIGUSR1
+are passed on to all, which save and leave (exit 75: start the same command again).
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,10 @@ from cmr_jax.errors import InputError
 
 _PROCESSES = flags.DEFINE_integer("processes", 2, "Processes to start.", lower_bound=1)
 _DEVICES = flags.DEFINE_integer("devices", 4, "Simulated CPU devices of each; 0: real ones.", lower_bound=0)
+
+
+# For the others to leave by themselves when one has failed, or was told to save and leave.
+GRACE_SECONDS = 5.0
 
 
 def free_port() -> int:
@@ -38,14 +44,26 @@ def launch(arguments: list[str], processes: int, devices: int) -> int:
         subprocess.Popen([*base, f"--num_processes={processes}", f"--process_id={i}", *arguments], env=environment)
         for i in range(processes)
     ]
+
+    def pass_on(number: int, _: object) -> None:
+        for process in running:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    failed_at = None
     try:
         while True:
             codes = [process.poll() for process in running]
             failed = [code for code in codes if code]
-            if failed or all(code == 0 for code in codes):
+            if None not in codes:
                 return failed[0] if failed else 0
+            failed_at = failed_at or (time.monotonic() if failed else None)
+            if failed_at and time.monotonic() - failed_at > GRACE_SECONDS:
+                return failed[0]
             time.sleep(0.1)
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for process in running:
             process.kill()
             process.wait()

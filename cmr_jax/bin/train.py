@@ -1,5 +1,6 @@
 """Trains a dual encoder: `python -m cmr_jax.bin.train --config configs/demo.py --workdir W --config.data.path=D`."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -9,8 +10,10 @@ from ml_collections import config_flags
 from cmr_jax import cli, config, sharding
 from cmr_jax.errors import InputError
 from cmr_jax.evals.evaluators import retrieval_evaluator
+from cmr_jax.structs import Metrics
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.loop import train
+from cmr_jax.train.stop import EXIT_REQUEUE, Stopped, StopSignal
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment, such as configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where config.json, metrics.jsonl, checkpoints/ and tensorboard/ go.")
@@ -20,7 +23,8 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the j
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, where no scheduler tells it.")
 
 
-def _main() -> None:
+def _main() -> int:
+    """Trains; returns the exit code."""
     if _CONFIG.value is None or not _WORKDIR.value:
         raise InputError("give --config and --workdir (see --help)")
     try:
@@ -29,16 +33,27 @@ def _main() -> None:
         raise InputError("no config file there: --config names a file such as configs/demo.py") from None
     if _DISTRIBUTED.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    run = workdir_lib.prepare(Path(_WORKDIR.value), settings)
+    try:
+        with StopSignal() as stop:  # before anything that takes time
+            run, last = _train(settings, stop)
+    except Stopped as stopped:
+        print(f"{stopped} and saved; started again in the same workdir it continues", file=sys.stderr)
+        return EXIT_REQUEUE
+    if jax.process_index() == 0 and "loss" in last:
+        print(f"trained to step {run.config.train.steps}, loss {last['loss']:.4f}, in {run.workdir}")
+    return 0
+
+
+def _train(settings: config.Config, stop: StopSignal) -> tuple[workdir_lib.Run, Metrics]:
+    run = workdir_lib.prepare(Path(_WORKDIR.value or ""), settings)
     data = run.config.data.path
     evaluators = []
     if run.config.train.eval_every:
         val = run.loader(data, "val")
         if len(val.split):
             evaluators.append(retrieval_evaluator(run.model, val, sharding.make_mesh(run.config.mesh)))
-    last = train(run.config, run.model, run.loader(data, "train"), run.workdir, evaluators=evaluators)
-    if jax.process_index() == 0 and "loss" in last:
-        print(f"trained to step {run.config.train.steps}, loss {last['loss']:.4f}, in {run.workdir}")
+    loader = run.loader(data, "train")
+    return run, train(run.config, run.model, loader, run.workdir, evaluators=evaluators, stop_after=stop.due)
 
 
 def main() -> None:

@@ -4,10 +4,15 @@ Orbax restores flipped bits without noticing, so a step counts as saved only onc
 place (renamed last), and restoring hashes them again. A damaged step is named and the one before it is taken.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
+import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -16,9 +21,11 @@ import orbax.checkpoint.experimental.v1 as ocp
 from jax.experimental import multihost_utils
 
 from cmr_jax.errors import InputError
-from cmr_jax.structs import TrainState
+from cmr_jax.structs import Params, TrainState
 
 MANIFESTS = "manifests"
+# What the system calls it when a disk, a quota, or the size a file may have is used up.
+_NO_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -55,9 +62,10 @@ class Checkpoints:
             # A run that fell back past a damaged step comes by it again.
             self._manifest(step).unlink(missing_ok=True)
         multihost_utils.sync_global_devices(f"checkpoint folder {step}")
-        ocp.save(str(self._step_dir(step)), _as_dict(state), overwrite=True)
-        if jax.process_index() == 0:
-            self._commit(step)
+        with _no_room_is_said(step, self._step_dir(step)):
+            ocp.save(str(self._step_dir(step)), _as_dict(state), overwrite=True)
+            if jax.process_index() == 0:
+                self._commit(step)
         multihost_utils.sync_global_devices(f"checkpoint {step}")
 
     def _commit(self, step: int) -> None:
@@ -97,14 +105,53 @@ class Checkpoints:
         Raises:
           InputError: where there is no such checkpoint, it is damaged, or it is of another model.
         """
-        if not self.whole(step):
-            have = ", ".join(map(str, self.steps())) or "none"
-            raise InputError(f"no undamaged checkpoint of step {step} (there: {have})")
+        self._must_be_whole(step)
         try:
             tree = ocp.load(str(self._step_dir(step)), _as_dict(abstract))
         except (ValueError, KeyError) as error:
             raise InputError(f"checkpoint {step} does not fit this config's model: {error}") from error
         return TrainState(**tree)
+
+    def restore_params(self, step: int, abstract: Params) -> Params:
+        """The parameters of `step` alone: the optimizer's state, twice their size, is not read into memory.
+
+        Raises:
+          InputError: as `restore`.
+        """
+        self._must_be_whole(step)
+        options = ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
+        try:
+            with ocp.Context(pytree_options=options):
+                return ocp.load(str(self._step_dir(step)), {"params": abstract})["params"]
+        except (ValueError, KeyError) as error:
+            raise InputError(f"checkpoint {step} does not fit this config's model: {error}") from error
+
+    def _must_be_whole(self, step: int) -> None:
+        if not self.whole(step):
+            have = ", ".join(map(str, self.steps())) or "none"
+            raise InputError(f"no undamaged checkpoint of step {step} (there: {have})")
+
+
+@contextlib.contextmanager
+def _no_room_is_said(step: int, folder: Path) -> Iterator[None]:
+    """A full disk as one line, without the part that was written; Orbax logs its tracebacks and raises ValueError."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = next((words for words in _NO_ROOM if words in str(error)), "")
+        if not reason:
+            raise
+        for partial in folder.parent.glob(f"{folder.name}*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(
+            f"checkpoint {step} could not be written ({reason}): what was saved before stands; make room, then start"
+            " again to continue from there"
+        ) from None
+    finally:
+        logger.setLevel(before)
 
 
 def _as_dict(state: TrainState) -> dict:

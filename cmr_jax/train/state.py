@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from cmr_jax import rng, sharding
 from cmr_jax.models.build import Model
-from cmr_jax.structs import TrainState
+from cmr_jax.structs import Params, TrainState
 
 
 def make_init(model: Model, optimizer: optax.GradientTransformation, seed: int):
@@ -24,6 +24,14 @@ def abstract_state(model: Model, optimizer: optax.GradientTransformation, mesh: 
     """The state as ShapeDtypeStructs that carry their sharding over `mesh`."""
     shapes = jax.eval_shape(make_init(model, optimizer, 0))
     shardings = sharding.tree_shardings(shapes, mesh)
+    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+
+
+def abstract_params(model: Model, mesh: Mesh) -> Params:
+    """The parameters alone, as `abstract_state` gives them."""
+    shapes = jax.eval_shape(lambda: model.init(rng.stream(0, "init")))
+    # Under the state's own name for them, since the rules are paths of the state.
+    shardings = sharding.tree_shardings({"params": shapes}, mesh)["params"]
     return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
 
 

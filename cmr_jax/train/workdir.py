@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from cmr_jax.config import Config
 from cmr_jax.data import records, schema
 from cmr_jax.data.loader import Loader, check_names
 from cmr_jax.data.records import Split
-from cmr_jax.data.tokenizer import Tokenizer
+from cmr_jax.data.tokenizer import VOCAB, Tokenizer, saved_tokenizer
 from cmr_jax.errors import InputError
 from cmr_jax.models.build import Model, build
+from cmr_jax.models.pretrained import starting_weights
 
 CONFIG = "config.json"
 # A run may be continued with these changed; anything else would silently be another experiment.
@@ -65,10 +65,12 @@ def prepare(workdir: Path, config: Config) -> Run:
 
 
 def _create(workdir: Path, config: Config) -> None:
-    source = Path(config.data.path) / schema.TOKENIZER
-    config = _resolve_vocab(config, Tokenizer(source).vocab_size)
+    tokenizer = Tokenizer(_vocabulary(config))
+    config = _resolve_vocab(config, tokenizer.vocab_size)
+    # Read here for its complaints alone: what cannot be started from leaves no workdir behind.
+    starting_weights(config.model, len(schema.VIEWS))
     workdir.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, workdir / schema.TOKENIZER)
+    tokenizer.save(workdir)
     about = {
         "schema": 1,
         "num_views": len(schema.VIEWS),
@@ -89,7 +91,7 @@ def load(workdir: Path) -> Run:
     """
     about = read_about(workdir)
     config = config_lib.from_dict(about["config"])
-    return Run(workdir, config, build(config.model, about["num_views"]), Tokenizer(workdir / schema.TOKENIZER))
+    return Run(workdir, config, build(config.model, about["num_views"]), saved_tokenizer(workdir))
 
 
 def read_about(workdir: Path) -> dict[str, Any]:
@@ -125,6 +127,16 @@ def locate(workdir: str | None, checkpoint: str | None, step: int | None) -> tup
     if not folder.is_dir() or not folder.name.isdigit():
         raise InputError(f"--checkpoint {str(checkpoint)!r} is no folder such as WORKDIR/checkpoints/00000400")
     return folder.parent.parent, int(folder.name)
+
+
+def _vocabulary(config: Config) -> Path:
+    """The tokenizer file that the config asks for: its own vocabulary, that of the weights it starts from, or the
+    data's."""
+    text = config.model.text
+    if text.vocab:
+        return Path(text.vocab)
+    of_weights = Path(text.init_from) / VOCAB
+    return of_weights if text.init_from and of_weights.is_file() else Path(config.data.path) / schema.TOKENIZER
 
 
 def _resolve_vocab(config: Config, vocab_size: int) -> Config:

@@ -1,6 +1,7 @@
 """Where metrics go: one JSON object a line, and TensorBoard."""
 
 import json
+import math
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -26,9 +27,12 @@ class MetricsWriter:
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, metrics: Metrics) -> None:
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        """One line; values that are not finite stand there as null, for JSON knows no NaN."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        line = {"step": step, **dict.fromkeys(metrics), **finite}
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        for name, value in metrics.items():
+        for name, value in finite.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
