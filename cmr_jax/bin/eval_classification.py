@@ -1,5 +1,6 @@
 """Scores labels: `python -m cmr_jax.bin.eval_classification --embeddings E --labels a,b --out R`."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -9,7 +10,7 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.data import schema
 from cmr_jax.errors import InputError
-from cmr_jax.evals import classification, export, plots, report
+from cmr_jax.evals import card, classification, compare, export, groups, labels, page, plots, regression, report, tables
 
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Folder of embeddings that holds every split that is used.")
 _WORKDIR = flags.DEFINE_string(
@@ -17,31 +18,36 @@ _WORKDIR = flags.DEFINE_string(
 )
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Instead of --workdir: one checkpoint of it.")
 _STEP = flags.DEFINE_integer("step", None, "Step to take from --workdir; default the newest undamaged one.")
-_DATA = flags.DEFINE_string("data", None, "Dataset folder, the --out of preprocessing.run.")
-_OUT = flags.DEFINE_string("out", None, "Folder for classification.json, .md, the plots and failures.csv.")
-_LABELS = flags.DEFINE_list("labels", [], "Label columns to score.")
+_DATA = flags.DEFINE_string("data", None, "Dataset folder, the --out of preprocessing.run; its tables serve --groups.")
+_OUT = flags.DEFINE_string("out", None, "Folder for classification.json, .md, report.html, plots and failures.csv.")
+_LABELS = flags.DEFINE_list("labels", [], "Label columns to score: classes, or measurements (regression).")
 _PROTOCOLS = flags.DEFINE_list(
-    "protocols", None, "Of zero_shot, knn, linear. Default: knn and linear, and zero_shot where there is a model."
+    "protocols",
+    None,
+    "Of zero_shot, few_shot, knn, linear, regression. Default: knn and linear, zero_shot where there is a model, and "
+    "regression of the measurements.",
 )
 _TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "Split that fits.")
 _TEST_SPLIT = flags.DEFINE_string("test_split", "test", "Split that is scored. Choices are made on val.")
 _PROMPTS = flags.DEFINE_string("prompts", None, "YAML or JSON: label -> class -> sentences, for zero_shot.")
+_COMPARE = flags.DEFINE_string("compare", None, "Embeddings of another model: paired differences on common studies.")
+_GROUPS = flags.DEFINE_list("groups", [], "Score parts too: sex, age_band, vendor, site or any column; see --data.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 1000, "Resamples of the test patients for the intervals; 0: none.", 0)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
 _SHOWN = ("AUROC", "AUPRC", "accuracy", "F1")
+_FOLDERS = (_EMBEDDINGS, _WORKDIR, _CHECKPOINT, _DATA, _COMPARE, _OUT, _PROMPTS)
 
 
 def _main() -> None:
     if not _OUT.value or not _LABELS.value:
         raise InputError("give --out and --labels (see --help)")
     has_model = bool(_WORKDIR.value or _CHECKPOINT.value)
-    protocols = list(dict.fromkeys(_PROTOCOLS.value or [*["zero_shot"] * has_model, "knn", "linear"]))
-    classification.check_protocols(protocols)
-    if "zero_shot" in protocols and not has_model:
-        raise InputError("zero_shot needs --workdir or --checkpoint for the text tower")
+    if _PROTOCOLS.value:
+        classification.check_protocols(_PROTOCOLS.value)
+        if "zero_shot" in _PROTOCOLS.value and not has_model:
+            raise InputError("zero_shot needs --workdir or --checkpoint for the text tower")
     prompts = _read_prompts(_PROMPTS.value)
-    labels = list(dict.fromkeys(_LABELS.value))
-    embeddings = export.obtain(
+    everything = export.obtain(
         embeddings=_EMBEDDINGS.value,
         workdir=_WORKDIR.value,
         checkpoint=_CHECKPOINT.value,
@@ -49,55 +55,153 @@ def _main() -> None:
         splits=schema.SPLITS,
         step=_STEP.value,
     )
+    plan = _plan(everything, has_model)
+    notes: list[str] = []
+    embeddings, other = everything, None
+    if _COMPARE.value:
+        embeddings, other, notes = compare.align(everything, export.load(_COMPARE.value))
+    parts = groups.columns(embeddings, _GROUPS.value, _DATA.value)
+    found, predicted = _score(embeddings, plan, prompts, has_model)
+    figures, notes = {**found.figures, **predicted.figures}, [*notes, *found.notes, *predicted.notes]
+    if parts:
+        by_group, more = groups.evaluate(embeddings, found, parts, draws=_BOOTSTRAP.value, seed=_SEED.value)
+        figures, notes = figures | by_group, notes + more
+    if other is not None:
+        # The text tower belongs to this model, so zero-shot scores of the other one cannot be had.
+        fits = [name for name in plan.protocols if name in ("knn", "linear")]
+        theirs, _ = _score(other, dataclasses.replace(plan, protocols=fits, measurements=[]), {}, False)
+        figures |= compare.differences(found, theirs, embeddings, draws=_BOOTSTRAP.value, seed=_SEED.value)
+    with report.staged(_OUT.value) as folder:
+        content = _write(folder, embeddings, found, predicted, figures, list(dict.fromkeys(notes)), plan)
+    short = [*tables.classification_tables(found, _SHOWN), *content.tables[len(tables.classification_tables(found)) :]]
+    print("\n\n".join(f"{each.title}\n{each.markdown()}" for each in short))
+    print(f"\nreport: {_OUT.value}/report.html, {_OUT.value}/classification.md")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Columns of classes with the protocols for them, and columns of measurements."""
+
+    classes: list[str]
+    protocols: list[str]
+    measurements: list[str]
+
+
+def _plan(embeddings: export.Embeddings, has_model: bool) -> _Plan:
+    names, asked = list(dict.fromkeys(_LABELS.value)), list(dict.fromkeys(_PROTOCOLS.value or []))
+    measurements = []
+    if not asked or "regression" in asked:
+        measurements = [name for name in names if labels.is_measurement(embeddings.label(name))]
+    if asked == ["regression"]:
+        measurements = names
+    classes = [name for name in names if name not in measurements]
+    protocols = asked or [*["zero_shot"] * has_model, "knn", "linear"]
+    return _Plan(classes, [name for name in protocols if name != "regression"], measurements)
+
+
+def _score(
+    embeddings: export.Embeddings, plan: _Plan, prompts: dict[str, Any], has_model: bool
+) -> tuple[classification.Classification, regression.Regression]:
+    common: dict[str, Any] = {
+        "train_split": _TRAIN_SPLIT.value,
+        "test_split": _TEST_SPLIT.value,
+        "draws": _BOOTSTRAP.value,
+        "seed": _SEED.value,
+    }
     found = classification.evaluate(
         embeddings,
-        labels,
-        protocols=protocols,
-        train_split=_TRAIN_SPLIT.value,
-        test_split=_TEST_SPLIT.value,
+        plan.classes,
+        protocols=plan.protocols,
         prompts=prompts,
         embed_prompts=_embed_prompts if has_model else None,
-        draws=_BOOTSTRAP.value,
-        seed=_SEED.value,
         watch=report.progress,
+        **common,
     )
-    with report.staged(_OUT.value) as folder:
-        _write(folder, embeddings, found, labels, protocols)
-    print("\n\n".join(f"{title}\n{text}" for title, text in report.classification_tables(found, _SHOWN)))
-    print(f"\nreport: {_OUT.value}/classification.md")
+    predicted = regression.Regression({}, (), ())
+    if plan.measurements:
+        predicted = regression.evaluate(embeddings, plan.measurements, **common)
+    return found, predicted
 
 
 def _write(
     folder: pathlib.Path,
     embeddings: export.Embeddings,
     found: classification.Classification,
-    labels: list[str],
-    protocols: list[str],
-) -> None:
+    predicted: regression.Regression,
+    figures: dict[str, Any],
+    notes: list[str],
+    plan: _Plan,
+) -> page.Page:
     splits = {"train_split": _TRAIN_SPLIT.value, "test_split": _TEST_SPLIT.value}
-    settings = {"labels": labels, "protocols": protocols, **splits, "bootstrap": _BOOTSTRAP.value, "seed": _SEED.value}
-    report.write_json(folder / "classification.json", found.figures, embeddings, settings=settings, notes=found.notes)
-    report.write_failures(folder / "failures.csv", embeddings, found)
-    about = (
-        f"{found.figures['n_studies']} studies of {found.figures['n_patients']} patients tested (split "
-        f"{_TEST_SPLIT.value}), {found.figures['n_train']} studies trained on, {found.figures['n_val']} in val."
-    )
-    folders = {flag.name: flag.value for flag in (_EMBEDDINGS, _WORKDIR, _CHECKPOINT, _DATA, _OUT, _PROMPTS)}
-    page = report.markdown(
-        "Classification",
-        [
-            about,
+    settings = {
+        "labels": [*plan.classes, *plan.measurements],
+        "protocols": [*plan.protocols, *["regression"] * bool(plan.measurements)],
+        **splits,
+        "groups": _GROUPS.value,
+        "bootstrap": _BOOTSTRAP.value,
+        "seed": _SEED.value,
+    }
+    report.write_json(folder / "classification.json", figures, embeddings, settings=settings, notes=notes)
+    report.write_failures(folder / "failures.csv", embeddings, found, predicted)
+    intervals = report.interval_sentence(_BOOTSTRAP.value, _SEED.value)
+    folders = {flag.name: flag.value for flag in _FOLDERS}
+    content = page.Page(
+        title="Classification",
+        about=[
+            f"{figures['n_studies']} studies of {figures['n_patients']} patients tested (split {_TEST_SPLIT.value}), "
+            f"{figures['n_train']} studies trained on, {figures['n_val']} in val.",
             "A label of several classes is scored one-vs-rest; its first row is the mean over the classes, with the "
             "accuracy of the likeliest class. Thresholds have the largest sensitivity + specificity on validation.",
-            report.interval_sentence(_BOOTSTRAP.value, _SEED.value),
+            intervals,
         ],
-        report.classification_tables(found),
-        found.notes,
-        embeddings,
-        report.command("cmr_jax.bin.eval_classification", folders, {**settings, "step": _STEP.value}),
-        plots.classification(folder, found.scored),
+        flow=card.flow(embeddings, _used(found, predicted)),
+        tables=[
+            *tables.classification_tables(found),
+            *tables.few_shot_tables(figures),
+            *tables.regression_tables(figures),
+            *tables.group_tables(figures),
+            *tables.comparison_tables(figures),
+        ],
+        pictures=_pictures(folder, embeddings, found, predicted, figures, plan),
+        notes=notes,
+        checklist=card.checklist(
+            intervals, "studies without a value are left out of that label and counted in the notes"
+        ),
+        card=card.model_card(embeddings),
+        provenance=[(name.replace("_", " "), value) for name, value in embeddings.provenance().items()],
+        command=report.command("cmr_jax.bin.eval_classification", folders, {**settings, "step": _STEP.value}),
     )
-    (folder / "classification.md").write_text(page, encoding="utf-8")
+    page.write(folder, content, "classification")
+    return content
+
+
+def _used(found: classification.Classification, predicted: regression.Regression) -> dict[str, np.ndarray]:
+    """The test rows of each label."""
+    return {each.label.name: each.rows_N for each in found.scored} | {
+        each.name: each.rows_N for each in predicted.predicted
+    }
+
+
+def _pictures(
+    folder: pathlib.Path,
+    embeddings: export.Embeddings,
+    found: classification.Classification,
+    predicted: regression.Regression,
+    figures: dict[str, Any],
+    plan: _Plan,
+) -> list[page.Picture]:
+    names = plots.classification(folder, found.scored)
+    out = [
+        page.Picture(name, f"{each.protocol}: {each.label.name}")
+        for name, each in zip(names, found.scored, strict=True)
+    ]
+    out += [page.Picture(name, "Few shots: AUROC against shots a class") for name in plots.few_shot(folder, figures)]
+    measured = plots.regression(folder, predicted.predicted)
+    out += [page.Picture(n, f"Regression: {e.name}") for n, e in zip(measured, predicted.predicted, strict=True)]
+    test = embeddings.take(embeddings.rows(_TEST_SPLIT.value))
+    colour = [*plan.classes, *plan.measurements][0]
+    name = plots.pca_map(folder, test.image_NE, test.text_NE, test.label(colour), colour)
+    return [*out, page.Picture(name, f"Map of the test studies by {colour}")]
 
 
 def _embed_prompts(sentences: list[str]) -> np.ndarray:

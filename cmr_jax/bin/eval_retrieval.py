@@ -1,11 +1,13 @@
 """Scores retrieval: `python -m cmr_jax.bin.eval_retrieval --embeddings E --out R`, or --workdir W --data D."""
 
+import pathlib
+
 from absl import flags
 
 from cmr_jax import cli
 from cmr_jax.data import schema
 from cmr_jax.errors import InputError
-from cmr_jax.evals import export, plots, report, retrieval
+from cmr_jax.evals import card, export, page, plots, report, retrieval, tables
 
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Folder of embeddings, the --out of cmr_jax.bin.embed.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --embeddings: workdir of a training run; needs --data.")
@@ -13,8 +15,9 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Instead of --workdir: one
 _STEP = flags.DEFINE_integer("step", None, "Step to take from --workdir; default the newest undamaged one.")
 _DATA = flags.DEFINE_string("data", None, "Dataset folder, the --out of preprocessing.run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, val or test; all scores every study against every other.")
-_OUT = flags.DEFINE_string("out", None, "Folder for retrieval.json, retrieval.md and the plots.")
+_OUT = flags.DEFINE_string("out", None, "Folder for retrieval.json, retrieval.md, report.html and the plots.")
 _LABELS = flags.DEFINE_list("labels", [], "Label columns; studies that agree in all of them are relevant.")
+_COMPARE = flags.DEFINE_string("compare", None, "Embeddings of another model: paired differences on common studies.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 1000, "Resamples of the patients for the intervals; 0: none.", 0)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
 
@@ -32,31 +35,61 @@ def _main() -> None:
         step=_STEP.value,
     )
     embeddings = everything.take(everything.rows(_SPLIT.value))
+    other = None
+    if _COMPARE.value:
+        other = export.load(_COMPARE.value)
+        other = other.take(other.rows(_SPLIT.value))
     labels = list(dict.fromkeys(_LABELS.value))
     found = retrieval.evaluate(
-        embeddings, labels=labels, draws=_BOOTSTRAP.value, seed=_SEED.value, watch=report.progress
+        embeddings, labels=labels, draws=_BOOTSTRAP.value, seed=_SEED.value, other=other, watch=report.progress
     )
-    settings = {"split": _SPLIT.value, "labels": labels, "bootstrap": _BOOTSTRAP.value, "seed": _SEED.value}
-    tables = report.retrieval_tables(found)
-    about = f"{found.figures['n_studies']} studies of {found.figures['n_patients']} patients, split {_SPLIT.value}."
     with report.staged(_OUT.value) as folder:
-        report.write_json(folder / "retrieval.json", found.figures, embeddings, settings=settings, notes=found.notes)
-        page = report.markdown(
-            "Retrieval",
-            [about, report.interval_sentence(_BOOTSTRAP.value, _SEED.value)],
-            tables,
-            found.notes,
-            embeddings,
-            report.command("cmr_jax.bin.eval_retrieval", _folders(), {**settings, "step": _STEP.value}),
-            plots.retrieval(folder, found.ranks),
-        )
-        (folder / "retrieval.md").write_text(page, encoding="utf-8")
-    print("\n\n".join([about, *(f"{title}\n{text}" for title, text in tables)]))
-    print(f"\nreport: {_OUT.value}/retrieval.md")
+        content = _write(folder, everything, embeddings, found, labels)
+    print("\n\n".join([content.about[0], *(f"{each.title}\n{each.markdown()}" for each in content.tables)]))
+    print(f"\nreport: {_OUT.value}/report.html, {_OUT.value}/retrieval.md")
+
+
+def _write(
+    folder: pathlib.Path,
+    everything: export.Embeddings,
+    embeddings: export.Embeddings,
+    found: retrieval.Retrieval,
+    labels: list[str],
+) -> page.Page:
+    settings = {"split": _SPLIT.value, "labels": labels, "bootstrap": _BOOTSTRAP.value, "seed": _SEED.value}
+    intervals = report.interval_sentence(_BOOTSTRAP.value, _SEED.value)
+    report.write_json(folder / "retrieval.json", found.figures, embeddings, settings=settings, notes=found.notes)
+    column = embeddings.label(labels[0]) if labels else embeddings.ids["split"]
+    colour = labels[0] if labels else "split"
+    names = plots.retrieval(folder, found.ranks)
+    captions: list[str] = ["Recall at k", "Rank of the first hit"]
+    pictures = list(zip(names, captions, strict=True))
+    pictures.append(
+        (plots.pca_map(folder, embeddings.image_NE, embeddings.text_NE, column, colour), f"Map by {colour}")
+    )
+    content = page.Page(
+        title="Retrieval",
+        about=[
+            f"{found.figures['n_studies']} studies of {found.figures['n_patients']} patients, split {_SPLIT.value}.",
+            "R@k in percent, ranks from 1; chance is the exact expectation of random scores, and ties score the "
+            "expectation over their orders.",
+            intervals,
+        ],
+        flow=card.flow(everything, {"scored": everything.rows(_SPLIT.value)}),
+        tables=tables.retrieval_tables(found),
+        pictures=[page.Picture(*each) for each in pictures],
+        notes=found.notes,
+        checklist=card.checklist(intervals, "studies without a label are left out of its measures and counted"),
+        card=card.model_card(embeddings),
+        provenance=[(name.replace("_", " "), value) for name, value in embeddings.provenance().items()],
+        command=report.command("cmr_jax.bin.eval_retrieval", _folders(), {**settings, "step": _STEP.value}),
+    )
+    page.write(folder, content, "retrieval")
+    return content
 
 
 def _folders() -> dict[str, str | None]:
-    return {flag.name: flag.value for flag in (_EMBEDDINGS, _WORKDIR, _CHECKPOINT, _DATA, _OUT)}
+    return {flag.name: flag.value for flag in (_EMBEDDINGS, _WORKDIR, _CHECKPOINT, _DATA, _COMPARE, _OUT)}
 
 
 def main() -> None:

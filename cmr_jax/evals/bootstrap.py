@@ -39,13 +39,46 @@ def interval(draws_R: np.ndarray) -> list[float] | None:
 
 
 def weighted_median(values_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
-    """The median of `values_N` with each value repeated by its whole-number weight, for each row of weights."""
+    """The median of `values_N` with each value repeated by its whole-number weight, for each row of weights; NaN where
+    no value has any weight."""
     order = np.argsort(values_N, kind="stable")
     upto_RN = np.cumsum(weights_RN[:, order], axis=1)
     total_R = upto_RN[:, -1:]
     lower = np.argmax(upto_RN >= (total_R + 1) // 2, axis=1)
     upper = np.argmax(upto_RN >= total_R // 2 + 1, axis=1)
-    return (values_N[order][lower] + values_N[order][upper]) / 2
+    return np.where(total_R[:, 0] > 0, (values_N[order][lower] + values_N[order][upper]) / 2, np.nan)
+
+
+def draw_figures(
+    means: dict[str, np.ndarray],
+    medians: dict[str, np.ndarray],
+    patients: Sequence[str],
+    *,
+    draws: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """The figure of each draw, R by name: the mean or median over studies of one value a study (NaN: the study does not
+    count). Equal patients and seed give the same draws, so that two models can be compared draw by draw.
+
+    Empty arrays where there are fewer than two patients or no draws.
+    """
+    if len(set(patients)) < 2 or draws < 1:
+        return {name: np.zeros(0) for name in [*means, *medians]}
+    values_NF = np.stack(list(means.values()), axis=1) if means else np.zeros((len(patients), 0))
+    counted_NF = np.isfinite(values_NF)
+    known_values_NF = np.where(counted_NF, values_NF, 0.0)
+    counted_N = {name: np.isfinite(values_N) for name, values_N in medians.items()}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in [*means, *medians]}
+    for weights_RN in resamples(patients, draws, seed):
+        count_RF = weights_RN @ counted_NF
+        sums_RF = weights_RN @ known_values_NF
+        means_RF = np.divide(sums_RF, count_RF, out=np.full_like(sums_RF, np.nan), where=count_RF > 0)
+        for place, name in enumerate(means):
+            found[name].append(means_RF[:, place])
+        for name, values_N in medians.items():
+            here = counted_N[name]
+            found[name].append(weighted_median(values_N[here], weights_RN[:, here]))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def intervals(
@@ -56,21 +89,16 @@ def intervals(
     draws: int,
     seed: int,
 ) -> dict[str, list[float] | None]:
-    """Intervals of the mean or median over studies of one value a study (NaN: the study does not count for a mean).
+    """The interval of each figure of `draw_figures`; None where there are fewer than two patients or no draws."""
+    found = draw_figures(means, medians, patients, draws=draws, seed=seed)
+    return {name: interval(values) for name, values in found.items()}
 
-    None for every figure where there are fewer than two patients or no draws.
-    """
-    if len(set(patients)) < 2 or draws < 1:
-        return dict.fromkeys([*means, *medians])
-    values_NF = np.stack(list(means.values()), axis=1)
-    counted_NF = np.isfinite(values_NF)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in [*means, *medians]}
-    for weights_RN in resamples(patients, draws, seed):
-        count_RF = weights_RN @ counted_NF
-        sums_RF = weights_RN @ np.where(counted_NF, values_NF, 0.0)
-        means_RF = np.divide(sums_RF, count_RF, out=np.full_like(sums_RF, np.nan), where=count_RF > 0)
-        for place, name in enumerate(means):
-            found[name].append(means_RF[:, place])
-        for name, values_N in medians.items():
-            found[name].append(weighted_median(values_N, weights_RN))
-    return {name: interval(np.concatenate(parts)) for name, parts in found.items()}
+
+def p_value(differences_R: np.ndarray) -> float | None:
+    """Two-sided p of no difference: twice the share of draws on the rarer side of 0, at least 1 / (R + 1); a draw of
+    exactly 0 counts on both sides. None where the difference is defined in less than half of the draws."""
+    defined = differences_R[np.isfinite(differences_R)]
+    if not len(differences_R) or len(defined) < len(differences_R) / 2:
+        return None
+    rarer = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
+    return float(min(1.0, 2 * (rarer + 1) / (len(defined) + 1)))

@@ -1,4 +1,4 @@
-"""How much of a label is in the image embedding, by linear probe, nearest neighbours and zero-shot prompts.
+"""How much of a label is in the image embedding, by linear probe, neighbours, few shots and zero-shot prompts.
 
 Names: `protocol/label/metric`. A yes-or-no label is scored on its positive value. A label of several classes is scored
 one-vs-rest under `protocol/label/class/metric`, and `protocol/label/metric` is the mean over the classes that could be
@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 
 from cmr_jax.errors import InputError, nearest
-from cmr_jax.evals import binary, bootstrap
+from cmr_jax.evals import binary, bootstrap, few_shot
 from cmr_jax.evals.export import Embeddings
 from cmr_jax.evals.labels import Label, parse_label
 from cmr_jax.evals.protocols import Fit, Task, knn, linear, sentences_of, zero_shot
+from cmr_jax.evals.splits import split_rows
 
-PROTOCOLS = ("zero_shot", "knn", "linear")
-LATER = ("few_shot", "finetune")
+PROTOCOLS = ("zero_shot", "few_shot", "knn", "linear", "regression")
 ACCURACY = "accuracy"
+# The protocols that fit once; few_shot fits hundreds of times and regression asks another question.
+_ONE_FIT = ("zero_shot", "knn", "linear")
 
 EmbedPrompts = Callable[[list[str]], np.ndarray]
 Watch = Callable[[str, Iterable[Any]], Iterable[Any]]
@@ -51,6 +53,18 @@ class Scored:
             return base
         return f"{base}{self.label.classes[self.label.questions[question]]}/"
 
+    def take(self, places: np.ndarray) -> "Scored":
+        """The test studies at `places`."""
+        probability_NQ, score_NQ = self.fit.probability_NQ[places], self.fit.score_NQ[places]
+        return dataclasses.replace(
+            self,
+            rows_N=self.rows_N[places],
+            truth_N=self.truth_N[places],
+            truth_NQ=self.truth_NQ[places],
+            predicted_N=self.predicted_N[places],
+            fit=dataclasses.replace(self.fit, score_NQ=score_NQ, probability_NQ=probability_NQ),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
@@ -64,8 +78,10 @@ class Classification:
 def check_protocols(names: Sequence[str]) -> None:
     """Raises InputError for a protocol that is not available, listing those that are."""
     for name in names:
-        if name in LATER:
-            raise InputError(f"protocol {name} is not available yet; available: {', '.join(PROTOCOLS)}")
+        if name == "finetune":
+            raise InputError(
+                f"protocol finetune is not available: it would train the image tower; available: {', '.join(PROTOCOLS)}"
+            )
         if name not in PROTOCOLS:
             raise InputError(f"no protocol {name!r}{nearest(name, PROTOCOLS)}")
 
@@ -96,7 +112,7 @@ def evaluate(
     check_protocols(protocols)
     columns = {name: parse_label(name, embeddings.label(name)) for name in labels}
     patients = np.array(embeddings.patients())
-    rows, apart = _splits(embeddings, train_split, test_split, patients, must_train=set(protocols) != {"zero_shot"})
+    rows, apart = split_rows(embeddings, train_split, test_split, must_train=set(protocols) != {"zero_shot"})
     vectors = _embed_sentences(columns.values(), prompts or {}, embed_prompts) if "zero_shot" in protocols else {}
     figures: dict[str, Any] = {}
     scored: list[Scored] = []
@@ -104,38 +120,19 @@ def evaluate(
     for label in columns.values():
         task, missing = _task(embeddings, label, rows, patients)
         notes += missing
-        for protocol in watch(f"classify {label.name}", protocols):
+        for protocol in watch(f"classify {label.name}", [name for name in protocols if name in _ONE_FIT]):
             each = _score(protocol, task, prompts or {}, vectors)
             scored.append(each)
             notes += [f"{each.prefix()[:-1]}: {note}" for note in each.fit.notes]
             found, reasons = _figures(each, patients[each.rows_N], draws, seed)
             figures |= found
             notes += reasons
+        if "few_shot" in protocols:
+            found, more = few_shot.evaluate(task, draws=draws, seed=seed, watch=watch)
+            figures, notes = figures | found, notes + more
     counts = {"n_studies": len(rows["test"]), "n_patients": len(set(patients[rows["test"]]))}
     counts |= {"n_train": len(rows["training"]), "n_val": len(rows["validation"])}
     return Classification(counts | figures, tuple(scored), tuple(notes))
-
-
-def _splits(
-    embeddings: Embeddings, train_split: str, test_split: str, patients: np.ndarray, *, must_train: bool
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The rows that train, choose and test. A patient who is tested neither trains nor chooses."""
-    test = embeddings.rows(test_split)
-    found = {"training": embeddings.rows(train_split) if must_train else np.arange(0)}
-    found["validation"] = np.setdiff1d(np.flatnonzero(np.array(embeddings.ids["split"]) == "val"), found["training"])
-    tested = np.isin(patients, patients[test])
-    notes = [
-        f"{count} {name} studies are of patients who are tested too: they are left out; split by patient"
-        for name, rows in found.items()
-        if test_split != "val" or name == "training"
-        if (count := np.count_nonzero(tested[rows]))
-    ]
-    found = {name: rows[~tested[rows]] for name, rows in found.items()}
-    if must_train and not len(found["training"]):
-        raise InputError(
-            f"every patient of split {train_split!r} is also in {test_split!r}: nobody is left to train on"
-        )
-    return found | {"test": test}, notes
 
 
 def _task(
@@ -187,11 +184,11 @@ def _score(protocol: str, task: Task, prompts: dict[str, Any], vectors: dict[str
 
 def _figures(scored: Scored, patients_N: np.ndarray, draws: int, seed: int) -> tuple[dict[str, Any], list[str]]:
     """Point figures from equal weights, intervals from resampled patients, and why a figure is missing."""
-    point = _weighted(scored, np.ones((1, len(patients_N))))
+    point = weighted_figures(scored, np.ones((1, len(patients_N))))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in point}
     if len(set(patients_N)) > 1:
         for weights_RN in bootstrap.resamples(list(patients_N), draws, seed):
-            for name, values in _weighted(scored, weights_RN).items():
+            for name, values in weighted_figures(scored, weights_RN).items():
                 parts[name].append(values)
     figures: dict[str, Any] = {}
     reasons = []
@@ -208,7 +205,8 @@ def _figures(scored: Scored, patients_N: np.ndarray, draws: int, seed: int) -> t
     return figures, reasons
 
 
-def _weighted(scored: Scored, weights_RN: np.ndarray) -> dict[str, np.ndarray]:
+def weighted_figures(scored: Scored, weights_RN: np.ndarray) -> dict[str, np.ndarray]:
+    """Each figure of `scored` by its whole name, R each, for many weightings of its studies; NaN where undefined."""
     fit, out = scored.fit, {}
     for question, truth_N in enumerate(scored.truth_NQ.T):
         calibrated = np.isfinite(fit.probability_NQ[:, question]).all()

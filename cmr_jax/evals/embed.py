@@ -1,5 +1,6 @@
 """Embeddings of a dataset, or of prompts, by a trained model: the step before any score."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,26 +10,38 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cmr_jax import optim, sharding
+from cmr_jax import sharding
 from cmr_jax.config import MeshConfig
 from cmr_jax.data import records
-from cmr_jax.data.loader import Loader, eval_rows
+from cmr_jax.data.loader import Loader, check_views, eval_rows
 from cmr_jax.data.order import host_rows
 from cmr_jax.errors import InputError
+from cmr_jax.evals import partial
 from cmr_jax.evals.export import Embeddings
 from cmr_jax.models.build import Model
 from cmr_jax.structs import Params
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.checkpoint import Checkpoints
-from cmr_jax.train.state import abstract_state
+from cmr_jax.train.state import abstract_params
+
+# What a record says of the study beside its labels.
+ATTRIBUTES = ("sex", "age", "vendor")
 
 
 def embed_split(
-    model: Model, params: Params, loader: Loader, mesh: Mesh, *, batch_size: int = 32, progress: bool = False
+    model: Model,
+    params: Params,
+    loader: Loader,
+    mesh: Mesh,
+    *,
+    batch_size: int = 32,
+    progress: bool = False,
+    place: partial.Place | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit float32 image and text embeddings of every study of a split, in row order: `N E` each.
 
-    Collective: every process loads its part of each batch and gets the whole result.
+    Collective: every process loads its part of each batch and gets the whole result. With `place` they are written
+    there batch by batch, after what an earlier call has left.
     """
     constrain = sharding.batch_constraint(mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -38,18 +51,14 @@ def embed_split(
         return out["image_embedding"], out["text_embedding"]
 
     run = jax.jit(both, out_shardings=sharding.replicated(mesh))
-    images, texts = [], []
-    batches = list(eval_rows(len(loader.split), batch_size))
+    place = place or partial.in_memory(len(loader.split), model.config.embed_dim)
+    batches = list(enumerate(eval_rows(len(loader.split), batch_size)))[place.done // batch_size :]
     shown = tqdm(batches, unit="batch", desc=f"embed {loader.split.name}", disable=None if progress else True)
-    for rows, real in shown:
+    for number, (rows, real) in shown:
         mine = host_rows(rows, jax.process_index(), jax.process_count())
         image, text = run(params, sharding.put_batch(loader.batch(mine), mesh))
-        images.append(np.asarray(image)[:real])
-        texts.append(np.asarray(text)[:real])
-    width = model.config.embed_dim
-    return np.concatenate([np.zeros((0, width), np.float32), *images]), np.concatenate(
-        [np.zeros((0, width), np.float32), *texts]
-    )
+        place.put(number * batch_size, np.asarray(image)[:real], np.asarray(text)[:real])
+    return place.image_NE, place.text_NE
 
 
 def embed_dataset(
@@ -59,47 +68,56 @@ def embed_dataset(
     data: str,
     splits: Sequence[str] = ("test",),
     step: int | None = None,
+    hidden_views: Sequence[str] = (),
+    keep: str | Path | None = None,
 ) -> Embeddings:
-    """Embeds `splits` of the dataset at `data` with the newest undamaged checkpoint, or that of `step`.
+    """Embeds `splits` of the dataset at `data` with the newest undamaged checkpoint, or that of `step`, as if no study
+    had a series of `hidden_views`. With `keep`, a folder, the arrays are memory-mapped there, and a call that was
+    stopped continues; the folder is the caller's to remove.
 
     Raises:
       InputError: for anything that is missing, damaged or does not fit, and for no study at all.
     """
-    run, params, mesh, origin = _open(workdir, checkpoint, step)
+    check_views("--hide_views", hidden_views)
+    run, params, mesh, origin = open_run(workdir, checkpoint, step)
     label_names = records.load_manifest(data)["label_names"]
-    columns = ["row", "study_id", "patient_id", "split", "report_hash", *label_names]
+    columns = ["row", "study_id", "patient_id", "split", "report_hash", *label_names, *ATTRIBUTES]
     ids: dict[str, list[str]] = {name: [] for name in columns}
-    images, texts = [], []
-    for split in splits:
-        loader = run.loader(data, split)
-        image, text = embed_split(run.model, params, loader, mesh, progress=True)
-        images.append(image)
-        texts.append(text)
+    loaders = [dataclasses.replace(run.loader(data, each), hidden_views=tuple(hidden_views)) for each in splits]
+    total = sum(len(loader.split) for loader in loaders)
+    if not total:
+        raise InputError(f"no study in {', '.join(splits)}: choose another --split")
+    key = {**origin, "data": records.manifest_hash(data), "splits": list(splits), "hidden": list(hidden_views)}
+    width = run.model.config.embed_dim
+    whole = partial.in_memory(total, width) if keep is None else partial.on_disk(Path(keep), key, total, width)
+    first = 0
+    for loader, split in zip(loaders, splits, strict=True):
+        embed_split(run.model, params, loader, mesh, progress=True, place=whole.part(first, len(loader.split)))
+        first += len(loader.split)
         for row in range(len(loader.split)):
             _add_ids(ids, loader.split[row], split, label_names)
-    if not ids["row"]:
-        raise InputError(f"no study in {', '.join(splits)}: choose another --split")
     manifest = {
         "schema": 1,
-        "n": len(ids["row"]),
+        "n": total,
         **origin,
         "data_manifest_sha256": records.manifest_hash(data),
         "splits": list(splits),
+        **({"hidden_views": list(hidden_views)} if hidden_views else {}),
     }
-    return Embeddings(image_NE=np.concatenate(images), text_NE=np.concatenate(texts), ids=ids, manifest=manifest)
+    return Embeddings(image_NE=whole.image_NE, text_NE=whole.text_NE, ids=ids, manifest=manifest)
 
 
 def embed_prompts(
     prompts: list[str], *, workdir: str | None = None, checkpoint: str | None = None, step: int | None = None
 ) -> np.ndarray:
     """Unit float32 text embeddings of free sentences: `N E`."""
-    run, params, _, _ = _open(workdir, checkpoint, step)
+    run, params, _, _ = open_run(workdir, checkpoint, step)
     framed = [run.tokenizer.frame(run.tokenizer.encode(text), run.config.model.text.length) for text in prompts]
     tokens_NL, mask_NL = (np.stack(part) for part in zip(*framed, strict=True))
     return np.asarray(jax.jit(run.model.encode_text)(params, tokens_NL, mask_NL))
 
 
-def _open(
+def open_run(
     workdir: str | None, checkpoint: str | None, step: int | None
 ) -> tuple[workdir_lib.Run, Params, Mesh, dict[str, Any]]:
     """The run, its parameters spread over this machine's devices, and where they come from."""
@@ -110,14 +128,13 @@ def _open(
     found = checkpoints.newest_whole() if step is None else step
     if found is None:
         raise InputError(f"{str(folder)!r} holds no undamaged checkpoint: train first")
-    optimizer = optim.make_optimizer(run.config.optim, run.config.train.steps)
-    state = checkpoints.restore(found, abstract_state(run.model, optimizer, mesh))
+    params = checkpoints.restore_params(found, abstract_params(run.model, mesh))
     origin = {
         "checkpoint_step": found,
         "checkpoint_sha256": checkpoints.fingerprint(found),
         "config_sha256": workdir_lib.config_hash(Path(folder)),
     }
-    return run, state.params, mesh, origin
+    return run, params, mesh, origin
 
 
 def _add_ids(ids: dict[str, list[str]], example: records.Example, split: str, label_names: Sequence[str]) -> None:
@@ -128,3 +145,6 @@ def _add_ids(ids: dict[str, list[str]], example: records.Example, split: str, la
         ids[name].append(example[name])
     for name in label_names:
         ids[name].append(labels.get(name, ""))
+    # For figures of groups; a label of the same name stands.
+    for name in set(ATTRIBUTES) - set(label_names):
+        ids[name].append(example[name])

@@ -3,6 +3,9 @@
 A folder holds `image.npy` and `text.npy` (float32, N x E, row i of both is study i), `ids.csv` (`row, study_id,
 patient_id, split, report_hash`, then one column a label) and `manifest.json` (at least `{"schema": 1, "n": N}`).
 
+Where a study has several texts, `texts.csv` (`row, study_id`) says whose text each row of
+`text.npy` is; every study has at least one.
+
 Unit length: what we write is of unit length. Embeddings made elsewhere may not be; since scores are cosines, `load`
 scales rows that are off by more than 1e-3 to unit length and says so in `notes`. A row of zeros has no direction: it
 stays as it is and ties with everything.
@@ -10,6 +13,7 @@ stays as it is and ties with everything.
 
 import csv
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -28,18 +32,23 @@ COLUMNS = ("row", "study_id", "patient_id", "split", "report_hash")
 PROVENANCE = ("checkpoint_step", "checkpoint_sha256", "config_sha256", "data_manifest_sha256")
 ALL_SPLITS = "all"
 _FILES = ("image.npy", "text.npy", "ids.csv", "manifest.json")
+_TEXTS = "texts.csv"
 _UNIT_TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """N studies: `image_NE` and `text_NE` float32, `ids` the columns of ids.csv (N strings each) by name."""
+    """N studies: `image_NE` and `text_NE` float32, `ids` the columns of ids.csv (N strings each) by name.
+
+    `text_studies`: where studies have several texts, the study (row of `image_NE`) of each row of `text_NE`; else None.
+    """
 
     image_NE: np.ndarray
     text_NE: np.ndarray
     ids: dict[str, list[str]]
     manifest: dict[str, Any]
     notes: tuple[str, ...] = ()
+    text_studies: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_NE)
@@ -62,6 +71,10 @@ class Embeddings:
         """The report hash of each row; a row without one equals no other."""
         return [report or f"row {row}" for row, report in enumerate(self.ids["report_hash"])]
 
+    def studies_of_texts(self) -> np.ndarray:
+        """The study (row) of each text."""
+        return np.arange(len(self)) if self.text_studies is None else self.text_studies
+
     def provenance(self) -> dict[str, str]:
         return {name: str(self.manifest.get(name) or "unknown") for name in PROVENANCE}
 
@@ -77,17 +90,36 @@ class Embeddings:
     def take(self, rows: np.ndarray) -> "Embeddings":
         """The studies `rows`, in that order."""
         ids = {name: [column[row] for row in rows] for name, column in self.ids.items()}
-        return dataclasses.replace(self, image_NE=self.image_NE[rows], text_NE=self.text_NE[rows], ids=ids)
+        if self.text_studies is None:
+            return dataclasses.replace(self, image_NE=self.image_NE[rows], text_NE=self.text_NE[rows], ids=ids)
+        place_N = np.full(len(self), -1)
+        place_N[rows] = np.arange(len(rows))
+        texts = np.flatnonzero(place_N[self.text_studies] >= 0)
+        studies = place_N[self.text_studies[texts]]
+        return dataclasses.replace(
+            self, image_NE=self.image_NE[rows], text_NE=self.text_NE[texts], ids=ids, text_studies=studies
+        )
 
 
 def save(embeddings: Embeddings, folder: str | os.PathLike[str]) -> None:
     """Writes `embeddings` to `folder` whole or not at all, in place of embeddings that stand there.
 
-    Raises InputError where the embeddings are inconsistent or `folder` holds anything but embeddings.
+    Raises InputError where the embeddings are inconsistent, `folder` holds anything but embeddings, or there is no
+    room for them.
     """
+    try:
+        _save(embeddings, folder)
+    except OSError as error:
+        why = error.strerror or os.strerror(errno.ENOSPC)  # NumPy raises a bare one where an array is cut short
+        raise InputError(
+            f"the embeddings cannot be written ({why}): what the folder held before stands; mend that, then run again"
+        ) from None
+
+
+def _save(embeddings: Embeddings, folder: str | os.PathLike[str]) -> None:
     target = pathlib.Path(folder)
     embeddings = _checked(embeddings)
-    if target.exists() and (not target.is_dir() or {entry.name for entry in target.iterdir()} - set(_FILES)):
+    if target.exists() and (not target.is_dir() or {entry.name for entry in target.iterdir()} - {*_FILES, _TEXTS}):
         raise InputError("the output folder holds other files than embeddings: choose a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".embeddings-", dir=target.parent) as scratch:
@@ -100,6 +132,8 @@ def save(embeddings: Embeddings, folder: str | os.PathLike[str]) -> None:
             names = [*COLUMNS, *embeddings.labels]
             writer.writerow(names)
             writer.writerows(zip(*(embeddings.ids[name] for name in names), strict=True))
+        if embeddings.text_studies is not None:
+            _write_texts(stage / _TEXTS, embeddings)
         manifest = {**embeddings.manifest, "schema": SCHEMA_VERSION, "n": len(embeddings)}
         (stage / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         if target.exists():
@@ -118,7 +152,9 @@ def load(folder: str | os.PathLike[str]) -> Embeddings:
     manifest = _read_manifest(source / "manifest.json")
     image_NE, notes = _unit_rows("image", _read_array(source / "image.npy"))
     text_NE, more = _unit_rows("text", _read_array(source / "text.npy"))
-    return _checked(Embeddings(image_NE, text_NE, _read_ids(source / "ids.csv"), manifest, (*notes, *more)))
+    ids = _read_ids(source / "ids.csv")
+    texts = _read_texts(source / _TEXTS, ids) if (source / _TEXTS).is_file() else None
+    return _checked(Embeddings(image_NE, text_NE, ids, manifest, (*notes, *more), texts))
 
 
 def obtain(
@@ -143,11 +179,18 @@ def obtain(
 def _checked(embeddings: Embeddings) -> Embeddings:
     check_embeddings("image", embeddings.image_NE)
     check_embeddings("text", embeddings.text_NE)
-    if embeddings.image_NE.shape != embeddings.text_NE.shape:
+    texts = embeddings.text_studies
+    if embeddings.image_NE.shape[1] != embeddings.text_NE.shape[1] or (
+        texts is None and len(embeddings.image_NE) != len(embeddings.text_NE)
+    ):
         raise InputError(
             f"image.npy is {embeddings.image_NE.shape} and text.npy {embeddings.text_NE.shape}: row i of both must be "
-            "study i, and both need the same number of features"
+            f"study i (or a {_TEXTS} say whose each text is), and both need the same number of features"
         )
+    if texts is not None and len(texts) != len(embeddings.text_NE):
+        raise InputError(f"{_TEXTS} has {len(texts)} rows and text.npy {len(embeddings.text_NE)}: they must agree")
+    if texts is not None and len(np.unique(texts)) != len(embeddings.image_NE):
+        raise InputError(f"{_TEXTS} gives no text to some studies; leave these studies out of the folder")
     missing = [name for name in COLUMNS if name not in embeddings.ids]
     if missing:
         raise InputError(f"ids.csv has no column {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
@@ -188,13 +231,34 @@ def _read_ids(path: pathlib.Path) -> dict[str, list[str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header, *rows = csv.reader(file)
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise InputError("ids.csv is empty or not a UTF-8 CSV file") from error
+        raise InputError(f"{path.name} is empty or not a UTF-8 CSV file") from error
     if len(set(header)) != len(header):
-        raise InputError("ids.csv names a column twice")
+        raise InputError(f"{path.name} names a column twice")
     ragged = [number for number, row in enumerate(rows, start=2) if len(row) != len(header)]
     if ragged:
-        raise InputError(f"line {ragged[0]} of ids.csv does not have the {len(header)} fields of its header")
+        raise InputError(f"line {ragged[0]} of {path.name} does not have the {len(header)} fields of its header")
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+
+
+def _write_texts(path: pathlib.Path, embeddings: Embeddings) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("row", "study_id"))
+        for row, study in enumerate(embeddings.studies_of_texts()):
+            writer.writerow((row, embeddings.ids["study_id"][study]))
+
+
+def _read_texts(path: pathlib.Path, ids: dict[str, list[str]]) -> np.ndarray:
+    """The study (row of ids.csv) of each text."""
+    columns, place = _read_ids(path), {study: row for row, study in enumerate(ids.get("study_id", []))}
+    if not {"row", "study_id"} <= set(columns):
+        raise InputError(f"{_TEXTS} needs the columns row, study_id")
+    if columns["row"] != [str(row) for row in range(len(columns["row"]))]:
+        raise InputError(f"the column row of {_TEXTS} must count 0, 1, 2, … in the order of text.npy")
+    unknown = sum(study not in place for study in columns["study_id"])
+    if unknown or len(place) < len(ids.get("study_id", [])):
+        raise InputError(f"{_TEXTS} names {unknown} studies that ids.csv has not, or ids.csv has one twice")
+    return np.array([place[study] for study in columns["study_id"]], np.int64)
 
 
 def _unit_rows(name: str, rows_NE: np.ndarray) -> tuple[np.ndarray, list[str]]:

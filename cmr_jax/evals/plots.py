@@ -14,9 +14,11 @@ from cmr_jax.evals.retrieval import DIRECTIONS, DUPLICATE_AWARE
 if TYPE_CHECKING:
     # Only for annotations, as in report.py.
     from cmr_jax.evals.classification import Scored
+    from cmr_jax.evals.regression import Predicted
 
 _DEEPEST = 100
 _BINS = 10
+_MOST_COLOURS = 12
 _KINDS = {"": "own partner only", DUPLICATE_AWARE: "same report is a hit"}
 _CHANCE = {"color": "0.5", "linestyle": "--", "linewidth": 1}
 
@@ -28,9 +30,10 @@ def retrieval(folder: pathlib.Path, ranks: Mapping[str, Ranks]) -> list[str]:
     figure, axes = _figure(1, 2, (10, 4.2))
     for axis, (prefix, title) in zip(axes, _KINDS.items(), strict=True):
         for way in DIRECTIONS:
-            recall = [100 * ranks[prefix + way].hit_probability(int(k)).mean() for k in depths]
+            recall = [100 * np.nanmean(ranks[prefix + way].hit_probability(int(k))) for k in depths]
             axis.plot(depths, recall, marker="o", markersize=3, label=way.replace("_", " "))
-        chance = [100 * ranks[f"{prefix}chance"].hit_probability(int(k)).mean() for k in depths]
+        chance_ranks = ranks.get(f"{prefix}chance") or ranks[f"{prefix}{DIRECTIONS[0]}/chance"]
+        chance = [100 * np.nanmean(chance_ranks.hit_probability(int(k))) for k in depths]
         axis.plot(depths, chance, label="chance", **_CHANCE)
         axis.set(title=f"Recall, {title} (n = {items})", xlabel="k", ylabel="R@k (%)", xscale="log", ylim=(0, 103))
         axis.legend()
@@ -63,6 +66,96 @@ def classification(folder: pathlib.Path, scored: "Sequence[Scored]") -> list[str
         names.append(f"classification_{number:02d}_{each.protocol}_{safe}.png")
         _save(figure, folder / names[-1])
     return names
+
+
+def pca_map(folder: pathlib.Path, image_NE: np.ndarray, text_ME: np.ndarray, column: Sequence[str], label: str) -> str:
+    """Writes the first two principal components of images and texts, coloured by `column` (classes or numbers)."""
+    rows = np.concatenate([image_NE, text_ME]).astype(np.float64)
+    # Of the images' own mean and axes, so that the gap between the two kinds does not take the first component.
+    centre = image_NE.mean(axis=0, dtype=np.float64)
+    spread_EE = (image_NE - centre).T @ (image_NE - centre)
+    axes_E = np.linalg.eigh(spread_EE)[1].T[::-1]
+    parts = [(rows[: len(image_NE)] - centre), (rows[len(image_NE) :] - rows[len(image_NE) :].mean(axis=0))]
+    figure, axes = _figure(1, 2, (12, 5.2))
+    numbers = _numbers(column)
+    for axis, part, title in zip(axes, parts, ("images", "texts (centred apart)"), strict=True):
+        where = part @ axes_E[:2].T if len(axes_E) > 1 else np.zeros((len(part), 2))
+        if numbers is not None and len(part) == len(numbers):
+            drawn = axis.scatter(*where.T, c=numbers, s=9, cmap="viridis")
+            figure.colorbar(drawn, ax=axis, label=label)
+        elif len(part) == len(column):
+            for value in sorted(set(column)):
+                here = np.array(column) == value
+                axis.scatter(*where[here].T, s=9, label=value or "(missing)", alpha=0.7)
+            if len(set(column)) <= _MOST_COLOURS:
+                axis.legend(fontsize="small", markerscale=2)
+        else:
+            axis.scatter(*where.T, s=9, alpha=0.7)
+        axis.set(title=f"PCA of the {title}", xlabel="component 1", ylabel="component 2")
+    _save(figure, folder / "map.png")
+    return "map.png"
+
+
+def _numbers(column: Sequence[str]) -> np.ndarray | None:
+    """The column as numbers where it is a measurement."""
+    try:
+        found = np.array([float(value) if value else np.nan for value in column])
+    except ValueError:
+        return None
+    return found if len(np.unique(found[np.isfinite(found)])) > 10 else None
+
+
+def regression(folder: pathlib.Path, predicted: "Sequence[Predicted]") -> list[str]:
+    """Writes predicted against true and the Bland-Altman plot of each measurement; returns the file names."""
+    names = []
+    for number, each in enumerate(predicted):
+        figure, axes = _figure(1, 2, (11, 4.8))
+        edges = [min(each.truth_N.min(), each.predicted_N.min()), max(each.truth_N.max(), each.predicted_N.max())]
+        axes[0].plot(edges, edges, **_CHANCE)
+        axes[0].scatter(each.truth_N, each.predicted_N, s=9, alpha=0.7)
+        axes[0].set(title=f"{each.name} (n = {len(each.rows_N)})", xlabel="true", ylabel="predicted")
+        difference_N = each.predicted_N - each.truth_N
+        bias, spread = difference_N.mean(), difference_N.std(ddof=1) if len(difference_N) > 1 else 0.0
+        axes[1].scatter((each.predicted_N + each.truth_N) / 2, difference_N, s=9, alpha=0.7)
+        for level, text in ((bias, "bias"), (bias - 1.96 * spread, "-1.96 SD"), (bias + 1.96 * spread, "+1.96 SD")):
+            axes[1].axhline(level, color="0.4", linestyle="-" if text == "bias" else "--", linewidth=1)
+            axes[1].annotate(
+                f"{text} {level:.2f}", (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom"
+            )
+        axes[1].set(title="Bland-Altman", xlabel="mean of true and predicted", ylabel="predicted - true")
+        names.append(f"regression_{number:02d}.png")
+        _save(figure, folder / names[-1])
+    return names
+
+
+def few_shot(folder: pathlib.Path, figures: Mapping[str, Any]) -> list[str]:
+    """Writes AUROC against shots, a line a label and method; returns the file names, none where there were no shots."""
+    lines: dict[str, dict[int, str]] = {}
+    for key in figures:
+        if key.startswith("few_shot/") and key.endswith("/AUROC"):
+            _, label, setting, _ = key.split("/")
+            method, shots = setting.rsplit("_", 1)
+            lines.setdefault(f"{label}, {method}", {})[int(shots)] = key
+    if not lines:
+        return []
+    figure, axis = _figure(1, 1, (7, 4.8))
+    for name, keys in lines.items():
+        shots = sorted(keys)
+        values = np.array([figures[keys[each]] for each in shots])
+        (line,) = axis.plot(shots, values, marker="o", markersize=4, label=name)
+        edges = [figures[f"{keys[each]}/ci95"] for each in shots]
+        if all(edges):
+            axis.fill_between(shots, *np.array(edges).T, color=line.get_color(), alpha=0.15)
+    axis.axhline(0.5, **_CHANCE)
+    axis.set(title="Few shots (band: 95 % interval)", xlabel="shots a class", ylabel="AUROC", xscale="log")
+    axis.set_xticks(
+        sorted({each for keys in lines.values() for each in keys}),
+        sorted({str(e) for k in lines.values() for e in k}, key=int),
+    )
+    axis.minorticks_off()
+    _legend(axis)
+    _save(figure, folder / "few_shot.png")
+    return ["few_shot.png"]
 
 
 def _curves(roc: Any, pr: Any, scored: "Scored") -> None:

@@ -6,7 +6,10 @@ on the block, the thread and the BLAS, so it only decides the pairs whose scores
 can explain; the few others are decided by their exact scores. The outcome is the same whatever the block, and equal
 rows are equal scores.
 
-NumPy only. Letters: N rows, E embedding, B queries of a block.
+Relevance and exclusion are both "equal ids": an item is relevant to a query when their ids of a grouping agree, and is
+not in its gallery at all when their ids of `leave_out` agree (the studies of the query's own patient).
+
+NumPy only. Letters: N queries, M items of the gallery, E embedding, B queries of a block.
 """
 
 import dataclasses
@@ -18,13 +21,16 @@ from cmr_jax.errors import InputError
 
 _FEW_PAIRS = 4096
 
+# The id of each query and the id of each item (N and M); one array alone stands for both.
+Grouping = np.ndarray | tuple[np.ndarray, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
     """For each query, with s its best score among relevant items (all int64, shape N).
 
     above_N: irrelevant items scored above s. tied_N: irrelevant items scored exactly s. hits_N: relevant items scored
-    exactly s, at least 1.
+    exactly s; 0 where nothing in the gallery is relevant, and then every figure of the query is NaN.
     """
 
     above_N: np.ndarray
@@ -33,7 +39,7 @@ class Ranks:
 
     def expected_rank(self) -> np.ndarray:
         """Expected rank of the first hit over random orders of the ties, from 1: g + (t + r + 1) / (r + 1)."""
-        return self.above_N + (self.tied_N + self.hits_N + 1) / (self.hits_N + 1)
+        return np.where(self.hits_N, self.above_N + (self.tied_N + self.hits_N + 1) / (self.hits_N + 1), np.nan)
 
     def hit_probability(self, k: int) -> np.ndarray:
         """P(rank of the first hit <= k) = 1 - C(t, m) / C(t + r, m), m = min(max(k - g, 0), t + r)."""
@@ -43,7 +49,7 @@ class Ranks:
         for i in range(int(draws.max(initial=0))):
             drawn = i < draws
             miss[drawn] *= np.maximum(self.tied_N - i, 0)[drawn] / (pool - i)[drawn]
-        return 1.0 - miss
+        return np.where(self.hits_N, 1.0 - miss, np.nan)
 
     def expected_reciprocal(self) -> np.ndarray:
         """Expectation of 1 / rank of the first hit.
@@ -54,17 +60,27 @@ class Ranks:
         triples, inverse = np.unique(np.stack([self.above_N, self.tied_N, self.hits_N], 1), axis=0, return_inverse=True)
         out = np.empty(len(triples))
         for row, (above, tied, hits) in enumerate(triples):
+            if not hits:
+                out[row] = np.nan
+                continue
             y = np.arange(1, tied + 1)
             steps = np.concatenate([[hits], tied + 1 - y]) / np.concatenate([[tied + hits], tied + hits - y])
             out[row] = np.sum(np.cumprod(steps) / (above + np.arange(1, tied + 2)))
         return out[inverse.reshape(-1)]
 
 
-def chance_ranks(group_N: np.ndarray) -> Ranks:
-    """The ranks of random scores: every item is tied, and the items of the query's group are its hits."""
-    _, inverse, counts = np.unique(group_N, return_inverse=True, return_counts=True)
-    hits = counts[inverse.reshape(-1)]
-    return Ranks(np.zeros_like(hits), len(group_N) - hits, hits)
+def chance_ranks(grouping: Grouping, leave_out: Grouping | None = None) -> Ranks:
+    """The ranks of random scores: every item of the gallery is tied, and those of the query's group are its hits."""
+    groups = _pair(grouping)
+    hits_N, gallery_N = _count_equal(*groups), np.full(len(groups[0]), len(groups[1]))
+    if leave_out is not None:
+        apart = _pair(leave_out)
+        gallery_N -= _count_equal(*apart)
+        both = [np.stack([_codes(*groups)[side], _codes(*apart)[side]], 1) for side in (0, 1)]
+        rows, inverse = np.unique(np.concatenate(both), axis=0, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        hits_N = hits_N - np.bincount(inverse[len(both[0]) :], minlength=len(rows))[inverse[: len(both[0])]]
+    return Ranks(np.zeros_like(hits_N), np.where(hits_N, gallery_N - hits_N, 0), hits_N)
 
 
 def check_embeddings(name: str, rows_NE: np.ndarray) -> None:
@@ -89,41 +105,46 @@ def exact_scores(query_PE: np.ndarray, gallery_PE: np.ndarray) -> np.ndarray:
 
 def rank_queries(
     query_NE: np.ndarray,
-    gallery_NE: np.ndarray,
-    groupings: Sequence[np.ndarray],
+    gallery_ME: np.ndarray,
+    groupings: Sequence[Grouping],
     *,
+    leave_out: Grouping | None = None,
     block: int = 128,
     watch: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[Ranks]:
-    """The ranks of row i of `query_NE` among the rows of `gallery_NE`, once for each grouping.
+    """The ranks of each row of `query_NE` among the rows of `gallery_ME`, once for each grouping.
 
     Args:
-      query_NE, gallery_NE: float32 or float64, finite, row i of both is study i.
-      groupings: arrays of N ids; items with the query's id are relevant to it (its own row always is).
-      block: queries scored at a time; bounds the memory (block x N scores) and never changes the result.
+      query_NE, gallery_ME: float32 or float64, finite.
+      groupings: ids of queries and items; an item with the query's id is relevant to it.
+      leave_out: ids too; an item with the query's id is not in its gallery.
+      block: queries scored at a time; bounds the memory (block x M scores) and never changes the result.
       watch: wraps the loop over blocks, for a progress display.
     """
-    dtype = np.result_type(query_NE, gallery_NE)
-    pairs = _Pairs(np.ascontiguousarray(query_NE, dtype), np.ascontiguousarray(gallery_NE, dtype))
-    members = [_Members(grouping) for grouping in groupings]
+    dtype = np.result_type(query_NE, gallery_ME)
+    pairs = _Pairs(np.ascontiguousarray(query_NE, dtype), np.ascontiguousarray(gallery_ME, dtype))
+    apart = None if leave_out is None else Members(leave_out)
+    members = [Members(grouping) for grouping in groupings]
     found: list[list[np.ndarray]] = [[] for _ in groupings]
     for start in watch(range(0, len(query_NE), block)):
         rows_B = np.arange(start, min(start + block, len(query_NE)))
-        scores_BN = pairs.query_NE[rows_B] @ pairs.gallery_NE.T
+        scores_BM = pairs.query_NE[rows_B] @ pairs.gallery_ME.T
+        if apart is not None:
+            scores_BM[apart.of(rows_B)] = -np.inf
         for member, out in zip(members, found, strict=True):
-            out.append(_rank_block(pairs, member, rows_B, scores_BN))
+            out.append(_rank_block(pairs, member.of(rows_B), rows_B, scores_BM))
     return [Ranks(*np.concatenate(parts, axis=1)) for parts in found]
 
 
 class _Pairs:
     """Exact scores of any (query row, gallery row), and how far a matrix product may be from them."""
 
-    def __init__(self, query_NE: np.ndarray, gallery_NE: np.ndarray):
-        self.query_NE, self.gallery_NE = query_NE, gallery_NE
-        self._first_N, self._distinct_N = distinct_rows(gallery_NE)
+    def __init__(self, query_NE: np.ndarray, gallery_ME: np.ndarray):
+        self.query_NE, self.gallery_ME = query_NE, gallery_ME
+        self._first_N, self._distinct_M = distinct_rows(gallery_ME)
         limits, terms = np.finfo(query_NE.dtype), query_NE.shape[1]
         norms = np.linalg.norm(query_NE.astype(np.float64), axis=1)
-        largest = np.linalg.norm(gallery_NE.astype(np.float64), axis=1).max()
+        largest = np.linalg.norm(gallery_ME.astype(np.float64), axis=1).max()
         if norms.max() * largest > limits.max / 4:
             raise InputError("embeddings are too large to multiply: scale them to unit length")
         # Both sums are within gamma = n u / (1 - n u) times |x| |y| of the true value, in any order of addition
@@ -134,9 +155,9 @@ class _Pairs:
     def exact(self, rows_B: np.ndarray, index_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
         """Exact scores of the queries `rows_B[index_P]` with the items `items_P`."""
         if len(items_P) <= _FEW_PAIRS:
-            return exact_scores(self.query_NE[rows_B[index_P]], self.gallery_NE[items_P])
+            return exact_scores(self.query_NE[rows_B[index_P]], self.gallery_ME[items_P])
         # Items with equal rows are scored once: with thousands of identical reports they are most of the pairs.
-        codes = index_P * len(self._first_N) + self._distinct_N[items_P]
+        codes = index_P * len(self._first_N) + self._distinct_M[items_P]
         place = np.zeros(len(rows_B) * len(self._first_N), np.int32)
         place[codes] = 1
         wanted = np.flatnonzero(place)
@@ -146,48 +167,85 @@ class _Pairs:
         out = np.empty(len(wanted), self.query_NE.dtype)
         for start in range(0, len(wanted), _FEW_PAIRS):
             part = slice(start, start + _FEW_PAIRS)
-            out[part] = exact_scores(self.query_NE[rows[part]], self.gallery_NE[items[part]])
+            out[part] = exact_scores(self.query_NE[rows[part]], self.gallery_ME[items[part]])
         return out[place[codes]]
 
 
-class _Members:
+class Members:
     """The items of each query's group, as runs of one sorted array."""
 
-    def __init__(self, group_N: np.ndarray):
-        _, inverse, counts = np.unique(group_N, return_inverse=True, return_counts=True)
-        self._group_N = inverse.reshape(-1)
-        self._order = np.argsort(self._group_N, kind="stable")
-        self._counts, self._starts = counts, np.cumsum(counts) - counts
+    def __init__(self, grouping: Grouping):
+        self._query_N, item_M = _codes(*_pair(grouping))
+        self._order = np.argsort(item_M, kind="stable")
+        self._counts = np.bincount(item_M, minlength=int(self._query_N.max(initial=-1)) + 1)
+        self._starts = np.cumsum(self._counts) - self._counts
 
     def of(self, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (index into `rows_B`, relevant item), sorted by the first; every index occurs."""
-        counts = self._counts[self._group_N[rows_B]]
+        """Pairs (index into `rows_B`, item of its group), sorted by the first."""
+        counts = self._counts[self._query_N[rows_B]]
         index = np.repeat(np.arange(len(rows_B)), counts)
         within = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return index, self._order[np.repeat(self._starts[self._group_N[rows_B]], counts) + within]
+        return index, self._order[np.repeat(self._starts[self._query_N[rows_B]], counts) + within]
 
 
-def _rank_block(pairs: _Pairs, members: _Members, rows_B: np.ndarray, scores_BN: np.ndarray) -> np.ndarray:
-    slack_B = pairs.slack_N[rows_B]
-    index, items = members.of(rows_B)
-    approximate = scores_BN[index, items].astype(np.float64)
-    top_B = np.maximum.reduceat(approximate, np.flatnonzero(np.diff(index, prepend=-1)))
+def _pair(grouping: Grouping) -> tuple[np.ndarray, np.ndarray]:
+    return grouping if isinstance(grouping, tuple) else (grouping, grouping)
+
+
+def _codes(query_N: np.ndarray, item_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Equal small numbers for equal ids."""
+    _, inverse = np.unique(np.concatenate([query_N, item_M]), return_inverse=True)
+    return np.split(inverse.reshape(-1), [len(query_N)])[0], inverse.reshape(-1)[len(query_N) :]
+
+
+def _count_equal(query_N: np.ndarray, item_M: np.ndarray) -> np.ndarray:
+    """How many items have the id of each query."""
+    query, item = _codes(query_N, item_M)
+    return np.bincount(item, minlength=int(query.max(initial=-1)) + 1)[query]
+
+
+def _segment_best(values: np.ndarray, index: np.ndarray, size: int, empty: float) -> np.ndarray:
+    """The largest of the values of each index (sorted); `empty` where there are none."""
+    out = np.full(size, empty, values.dtype)
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    if len(starts):
+        out[index[starts]] = np.maximum.reduceat(values, starts)
+    return out
+
+
+def _rank_block(
+    pairs: _Pairs, relevant: tuple[np.ndarray, np.ndarray], rows_B: np.ndarray, scores_BM: np.ndarray
+) -> np.ndarray:
+    size, slack_B = len(rows_B), pairs.slack_N[rows_B]
+    index, items = relevant
+    approximate = scores_BM[index, items].astype(np.float64)
+    top_B = _segment_best(approximate, index, size, np.inf)
     close = approximate >= (top_B - 2 * slack_B)[index]
+    # What is left out of the gallery scores -inf; where nothing else is relevant, so does the best of them.
+    close &= approximate > -np.inf
     index, items = index[close], items[close]
     exact = pairs.exact(rows_B, index, items)
-    best_B = np.maximum.reduceat(exact, np.flatnonzero(np.diff(index, prepend=-1)))
-    hits_B = np.bincount(index[exact == best_B[index]], minlength=len(rows_B))
+    # A query without a relevant item ranks against +inf, so that nothing is above it and nothing ties.
+    best_B = _segment_best(exact, index, size, np.inf)
+    hits_B = np.bincount(index[exact == best_B[index]], minlength=size)
 
-    infinity = scores_BN.dtype.type(np.inf)
-    high_B = np.nextafter((best_B + slack_B).astype(scores_BN.dtype), infinity)
-    low_B = np.nextafter((best_B - slack_B).astype(scores_BN.dtype), -infinity)
+    infinity = scores_BM.dtype.type(np.inf)
+    high_B = np.nextafter((best_B + slack_B).astype(scores_BM.dtype), infinity)
+    low_B = np.nextafter((best_B - slack_B).astype(scores_BM.dtype), -infinity)
     # A relevant item is never above best + slack, so what is above is irrelevant.
-    above_BN = scores_BN > high_B[:, None]
-    doubtful = np.flatnonzero((scores_BN >= low_B[:, None]) ^ above_BN)
-    index, items = np.divmod(doubtful, scores_BN.shape[1])
-    exact = pairs.exact(rows_B, index, items)
-    above_B = np.count_nonzero(above_BN, axis=1) + np.bincount(index[exact > best_B[index]], minlength=len(rows_B))
-    level_B = np.bincount(index[exact == best_B[index]], minlength=len(rows_B))
+    above_BM = scores_BM > high_B[:, None]
+    above_B = np.count_nonzero(above_BM, axis=1)
+    level_B = hits_B.copy()
+    near_BM = scores_BM >= low_B[:, None]
+    # Most queries have nothing in doubt but the relevant items that were settled above.
+    settled_B = np.bincount(index[scores_BM[index, items] >= low_B[index]], minlength=size)
+    open_B = np.flatnonzero(np.count_nonzero(near_BM, axis=1) - above_B > settled_B)
+    if len(open_B):
+        row, items = np.nonzero(near_BM[open_B] ^ above_BM[open_B])
+        index = open_B[row]
+        exact = pairs.exact(rows_B, index, items)
+        above_B += np.bincount(index[exact > best_B[index]], minlength=size)
+        level_B[open_B] = np.bincount(index[exact == best_B[index]], minlength=size)[open_B]
     return np.stack([above_B, level_B - hits_B, hits_B])
 
 

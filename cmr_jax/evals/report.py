@@ -1,4 +1,4 @@
-"""What the evaluation binaries leave behind: JSON, Markdown tables, a list of failures; whole or not at all."""
+"""What the evaluation binaries leave behind: JSON and a list of failures (page.py: the pages); whole or not at all."""
 
 import contextlib
 import csv
@@ -8,22 +8,22 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from cmr_jax.errors import InputError
-from cmr_jax.evals import binary, by_label
 from cmr_jax.evals.bootstrap import LEVEL
 from cmr_jax.evals.export import Embeddings
-from cmr_jax.evals.retrieval import DIRECTIONS, DUPLICATE_AWARE, IMAGE_TO_IMAGE, KS, Retrieval
 
 if TYPE_CHECKING:
     # Only for annotations: it brings scikit-learn, which takes longer to import than retrieval takes to score.
     from cmr_jax.evals.classification import Classification
+    from cmr_jax.evals.regression import Regression
 
 _PLAIN_LINE_EVERY = 10.0
+_LARGEST_ERRORS = 20
 _FAILURE_COLUMNS = ("protocol", "label", "row", "study_id", "true", "predicted", "score_of_predicted")
 
 
@@ -64,8 +64,10 @@ def write_json(path: pathlib.Path, figures: Mapping[str, Any], embeddings: Embed
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_failures(path: pathlib.Path, embeddings: Embeddings, found: "Classification") -> None:
-    """The wrongly classified test studies, the surest mistakes first."""
+def write_failures(
+    path: pathlib.Path, embeddings: Embeddings, found: "Classification", predicted: "Regression | None" = None
+) -> None:
+    """The wrongly classified test studies, the surest mistakes first; of measurements the largest errors."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_FAILURE_COLUMNS)
@@ -82,72 +84,12 @@ def write_failures(path: pathlib.Path, embeddings: Embeddings, found: "Classific
                 names = (scored.protocol, scored.label.name, row, embeddings.ids["study_id"][row])
                 wrong.append((sure, (*names, classes[truth], classes[said], f"{score:.6g}")))
             writer.writerows(line for _, line in sorted(wrong, key=lambda each: -each[0]))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with columns padded so that it reads well on a terminal too."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in [header, *rows]]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
-
-
-def retrieval_tables(found: Retrieval) -> list[tuple[str, str]]:
-    """(title, table) of the plain, the duplicate-aware and, where there are labels, the label-aware figures."""
-    out = []
-    for title, prefix in (("Own partner only", ""), ("Studies with the same report are hits", DUPLICATE_AWARE)):
-        names = [*(f"R@{k}" for k in KS), "MedR", "MeanR", "MRR"]
-        keys = [[f"{prefix}{way}/{name}" for way in (*DIRECTIONS, "chance")] for name in names]
-        rows = [[name, *(_cell(found.figures, key) for key in each)] for name, each in zip(names, keys, strict=True)]
-        out.append((title, table(["", "image to text", "text to image", "chance"], rows)))
-    ways = [way for way in (*DIRECTIONS, IMAGE_TO_IMAGE) if f"{way}/{by_label.MEASURES[0]}" in found.figures]
-    rows = [
-        [
-            way.replace("_", " "),
-            name,
-            _cell(found.figures, f"{way}/{name}"),
-            _cell(found.figures, f"{way}/chance/{name}"),
-        ]
-        for way in ways
-        for name in by_label.MEASURES
-    ]
-    return [*out, ("Studies with the same labels are hits", table(["", "", "value", "chance"], rows))] if rows else out
-
-
-def classification_tables(found: "Classification", figures: Sequence[str] = binary.FIGURES) -> list[tuple[str, str]]:
-    """(title, table) of each label: a row a protocol, and for several classes a row a class."""
-    by_name: dict[str, list[list[str]]] = {}
-    for scored in found.scored:
-        rows = by_name.setdefault(scored.label.name, [])
-        prefixes = [scored.prefix(), *(scored.prefix(question) for question in range(len(scored.label.questions)))]
-        for prefix in dict.fromkeys(prefixes):
-            who = scored.protocol if prefix == scored.prefix() else f"  {prefix.split('/', 2)[2][:-1]}"
-            rows.append([who, *(_cell(found.figures, prefix + name) for name in figures)])
-    header = ["", *(name.replace("_", " ") for name in figures)]
-    return [(f"Label {name}", table(header, rows)) for name, rows in by_name.items()]
-
-
-def markdown(
-    title: str,
-    about: Sequence[str],
-    tables: Sequence[tuple[str, str]],
-    notes: Sequence[str],
-    embeddings: Embeddings,
-    command: str,
-    plots: Sequence[str],
-) -> str:
-    """The page a person reads: what was scored, the figures, how they were made and how to make them again."""
-    sections = [f"# {title}", *about]
-    sections += [f"## {name}\n\n{text}" for name, text in tables]
-    if notes:
-        sections.append("## Notes\n\n" + "\n".join(f"- {note}" for note in notes))
-    sections += [f"![{name}]({name})" for name in plots]
-    rows = [[name.replace("_", " "), value] for name, value in embeddings.provenance().items()]
-    sections.append("## Where the embeddings come from\n\n" + table(["", ""], rows))
-    sections.append(f"## To make this again\n\n    {command}")
-    return "\n\n".join(sections) + "\n"
+        for each in predicted.predicted if predicted else ():
+            error_N = each.predicted_N - each.truth_N
+            for place in sorted(range(len(error_N)), key=lambda place: -abs(error_N[place]))[:_LARGEST_ERRORS]:
+                row = each.rows_N[place]
+                study, said = embeddings.ids["study_id"][row], f"{each.predicted_N[place]:.6g}"
+                writer.writerow(("regression", each.name, row, study, f"{each.truth_N[place]:.6g}", said, ""))
 
 
 def command(module: str, folders: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -167,15 +109,3 @@ def interval_sentence(draws: int, seed: int) -> str:
         f"In brackets: {LEVEL:.0%} percentile intervals over {draws} resamples of the patients (seed {seed}); "
         "the model, the gallery and the thresholds are held fixed."
     )
-
-
-def _cell(figures: Mapping[str, Any], key: str) -> str:
-    value, edges = figures.get(key), figures.get(f"{key}/ci95")
-    if value is None:
-        return "n/a"
-    name = key.rsplit("/", 1)[1]
-    form, unit = (".1f", "") if name in ("MedR", "MeanR") else (".3f", "")
-    if name.startswith("R@"):
-        # Chance among thousands is a small fraction of a percent.
-        form, unit = (".1f" if value >= 1 else ".2g"), "%"
-    return f"{value:{form}}{unit}" + (f" [{edges[0]:{form}}, {edges[1]:{form}}]" if edges else "")

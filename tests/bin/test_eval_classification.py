@@ -1,14 +1,18 @@
 import csv
 import json
+import pathlib
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from cmr_jax.evals import export
-from tests.evals.synthetic import embeddings
+from preprocessing import labels, phrases
+from tests.evals.synthetic import GROUPS, embeddings, relabel
 
 MODULE = "cmr_jax.bin.eval_classification"
+CMR_CLIP = pathlib.Path(__file__).parents[2] / "configs" / "cmrclip_prompts.yaml"
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -42,8 +46,9 @@ assert not heavy, heavy
         "classification.json",
         "classification.md",
         "failures.csv",
+        "report.html",
     }
-    assert len(list(out.glob("classification_*_linear_group.png"))) == 1 and len(list(out.glob("*.png"))) == 4
+    assert len(list(out.glob("classification_*_linear_group.png"))) == 1 and len(list(out.glob("*.png"))) == 5
     found = json.loads((out / "classification.json").read_text())
     for key in ("linear/group/AUROC", "linear/group/normal/AUROC", "knn/scar/specificity"):
         low, high = found[f"{key}/ci95"]
@@ -68,8 +73,8 @@ assert not heavy, heavy
         (["--embeddings={folder}", "--out={out}"], "give --out and --labels"),
         (["--embeddings={folder}", "--out={out}", "--labels=grup"], "did you mean 'group'"),
         (
-            ["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=few_shot"],
-            "not available yet; available",
+            ["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=finetune"],
+            "finetune is not available",
         ),
         (["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=zero_shot"], "for the text tower"),
         (["--embeddings={folder}", "--out={out}", "--labels=group", "--test_split=none"], "no study of split 'none'"),
@@ -122,3 +127,37 @@ eval_classification.main()
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "out" / "classification.json").read_text())
     assert 0 <= found["zero_shot/scar/AUROC"] <= 1 and found["zero_shot/group/accuracy"] is not None
+
+
+def test_the_prompts_of_cmr_clip_ask_about_labels_that_reports_give(tmp_path):
+    prompts, table = yaml.safe_load(CMR_CLIP.read_text()), phrases.read()
+    source = embeddings(n=240)
+    columns = {
+        name: ["uncertain" if row % 9 == 0 else ("absent", "present")[group == GROUPS[place % 5]]
+               for row, group in enumerate(source.ids["group"])]
+        for place, name in enumerate(prompts)
+    }  # fmt: skip
+    export.save(relabel(source, **columns), tmp_path / "e")
+    code = f"""
+import json
+import numpy as np
+from cmr_jax.bin import eval_classification
+from cmr_jax.evals import classification, export
+prompts, asked = eval_classification._read_prompts("{CMR_CLIP}"), []
+def embed_prompts(texts):
+    asked.extend(texts)
+    return np.random.default_rng(0).standard_normal((len(texts), 16)).astype(np.float32)
+found = classification.evaluate(export.load("{tmp_path / "e"}"), list(prompts), protocols=["zero_shot"],
+                                prompts=prompts, embed_prompts=embed_prompts, draws=0)
+print(json.dumps([asked, found.figures]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    asked, found = json.loads(done.stdout)
+    # Only the sentences of the file, no sentence that stands in for a label the file does not name.
+    assert asked == [text for texts in prompts.values() for text in texts]
+    for name, sentences in prompts.items():
+        assert 0 <= found[f"zero_shot/{name}/AUROC"] <= 1
+        # The names are those that the labels of reports have: what the sentences say is read as that label.
+        read = [(one.name, one.state) for text in sentences for one in labels.extract(text, table)]
+        assert set(read) == {(name, "present")}

@@ -9,7 +9,7 @@ from cmr_jax.evals import export
 from tests.evals.synthetic import embeddings, relabel
 
 MODULE = "cmr_jax.bin.eval_retrieval"
-FILES = {"retrieval.json", "retrieval.md", "retrieval_recall.png", "retrieval_ranks.png"}
+FILES = {"retrieval.json", "retrieval.md", "retrieval_recall.png", "retrieval_ranks.png", "report.html", "map.png"}
 
 
 @pytest.fixture(name="folder", scope="module")

@@ -71,3 +71,39 @@ def test_there_is_no_interval_of_one_patient_or_no_draws(patients, draws):
 def test_a_figure_undefined_in_most_draws_has_no_interval():
     assert bootstrap.interval(np.array([np.nan, np.nan, 1.0])) is None
     assert bootstrap.interval(np.array([np.nan, 1.0, 1.0])) == [1, 1]
+
+
+def test_p_is_small_where_the_difference_is_on_one_side():
+    assert bootstrap.p_value(np.linspace(1, 2, 999)) == pytest.approx(0.002)
+    assert bootstrap.p_value(np.linspace(-1, 1, 999)) == 1
+    assert bootstrap.p_value(np.zeros(10)) == 1 and bootstrap.p_value(np.zeros(0)) is None
+    assert bootstrap.p_value(np.concatenate([np.full(10, -1.0), np.full(989, 1.0)])) == pytest.approx(0.022)
+
+
+def test_a_median_leaves_out_what_does_not_count():
+    patients = [str(row) for row in range(20)]
+    values = np.where(np.arange(20) % 2, np.nan, 5.0)
+    assert bootstrap.intervals({}, {"x": values}, patients, draws=50, seed=0)["x"] == pytest.approx([5, 5])
+
+
+@pytest.mark.slow
+def test_coverage_of_the_patient_bootstrap_and_of_one_by_study():
+    """1.25 studies a patient, 500 simulated sets of retrieval hits: the interval of R@1 covers in 93 to 97 %."""
+    rng, covered, width_by_study, width_by_patient = np.random.default_rng(2), 0, 0.0, 0.0
+    patient = np.concatenate([np.arange(320), np.arange(80)])
+    for seed in range(500):
+        # A patient's hearts are alike, so are the hits: P(hit) varies between patients about 0.4.
+        chance = rng.beta(0.8, 1.2, size=320)
+        values = {"x": 100.0 * (rng.random(400) < chance[patient])}
+        low, high = bootstrap.intervals(values, {}, [str(each) for each in patient], draws=400, seed=seed)["x"] or (
+            0,
+            0,
+        )
+        covered += low <= 40 <= high
+        width_by_patient += high - low
+        width_by_study += width(
+            bootstrap.intervals(values, {}, [str(row) for row in range(400)], draws=400, seed=seed)["x"]
+        )
+    print(f"covered {covered / 5:.1f} %, width {width_by_patient / width_by_study:.2f} of that by study")
+    assert 0.93 <= covered / 500 <= 0.97
+    assert width_by_patient > 1.05 * width_by_study

@@ -46,7 +46,7 @@ def test_chance_is_the_expectation_of_constant_scores():
     rng = np.random.default_rng(0)
     codes, patients = rng.integers(3, size=(30, 2)), np.arange(30) // 2
     flat = np.ones((30, 4), np.float32)
-    scored, chance = by_label.measure(flat, flat, codes, leave_out_N=patients)
+    scored, chance = by_label.measure(flat, flat, codes, leave_out=patients)
     for name in by_label.MEASURES:
         np.testing.assert_allclose(scored[name], chance[name], rtol=1e-12)
         assert np.isfinite(chance[name]).any()
@@ -67,7 +67,7 @@ def test_without_ties_it_is_what_scikit_learn_says():
 def test_a_query_without_a_relevant_item_does_not_count():
     rng = np.random.default_rng(2)
     rows = rng.standard_normal((5, 3)).astype(np.float32)
-    found, chance = by_label.measure(rows, rows, np.array([[0], [0], [0], [1], [0]]), leave_out_N=np.arange(5))
+    found, chance = by_label.measure(rows, rows, np.array([[0], [0], [0], [1], [0]]), leave_out=np.arange(5))
     for values in (*found.values(), *chance.values()):
         np.testing.assert_array_equal(np.isnan(values), [False, False, False, True, False])
 
@@ -83,3 +83,25 @@ def test_equal_rows_tie_exactly_however_far_apart_they_stand():
     again, _ = by_label.measure(gallery[order], gallery[order], codes[order])
     for name in by_label.MEASURES:
         np.testing.assert_allclose(again[name], found[name][order], rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_items_than_queries_with_some_left_out_agree_with_the_oracle(seed):
+    rng = np.random.default_rng(seed)
+    scores = [1, 1, 2, 3, 3, 4, 5, 9, 9, 9, 6, 7, 8, 2]
+    gallery = np.array(scores, np.float32)[:, None]
+    queries, items = rng.integers(2, size=(3, 3)), rng.integers(2, size=(14, 3))
+    apart = (np.array([0, 1, 2]), rng.integers(5, size=14))
+    found, chance = by_label.measure(np.ones((3, 1), np.float32), gallery, queries, items, leave_out=apart)
+    flat, _ = by_label.measure(np.ones((3, 1), np.float32), np.ones_like(gallery), queries, items, leave_out=apart)
+    for row in range(3):
+        here = np.flatnonzero(apart[1] != apart[0][row])
+        gain = (items[here] == queries[row]).mean(axis=1)
+        got = [found[name][row] for name in by_label.MEASURES]
+        if (gain == 1).any():
+            assert got == pytest.approx(brute_force([scores[item] for item in here], gain))
+        else:
+            assert np.isnan(got).all()
+        assert [chance[name][row] for name in by_label.MEASURES] == pytest.approx(
+            [flat[name][row] for name in by_label.MEASURES], nan_ok=True
+        )

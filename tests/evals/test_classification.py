@@ -5,7 +5,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from cmr_jax.errors import InputError
-from cmr_jax.evals import binary, classification, protocols
+from cmr_jax.evals import binary, classification, groups, protocols
 from cmr_jax.evals.labels import parse_label
 from tests.evals.synthetic import GROUPS, embeddings, relabel
 
@@ -198,8 +198,7 @@ def test_zero_shot_of_a_class_that_only_the_test_split_has():
 @pytest.mark.parametrize(
     ("labels", "wanted", "message"),
     [
-        (["group"], ["few_shot"], "few_shot is not available yet; available: zero_shot, knn, linear"),
-        (["group"], ["finetune"], "finetune is not available yet"),
+        (["group"], ["finetune"], "finetune is not available: .* available: zero_shot, few_shot, knn, linear"),
         (["group"], ["liner"], "did you mean 'linear'"),
         (["group"], ["zero_shot"], "zero_shot needs --workdir or --checkpoint"),
         (["grup"], ["linear"], "did you mean 'group'"),
@@ -274,6 +273,9 @@ def test_a_text_tower_of_another_width_is_refused():
         (["Present", "absent"], ("absent", "present"), [1, 0], 1),
         (["0", "0"], ("0", "1"), [0, 0], 1),
         (["b", " a", ""], ("a", "b"), [1, 0, -1], None),
+        (["present", "uncertain", "absent", " Uncertain"], ("absent", "present"), [1, -1, 0, -1], 1),
+        (["uncertain", "present"], ("absent", "present"), [-1, 1], 1),
+        (["uncertain", "likely"], ("likely", "uncertain"), [1, 0], None),
     ],
 )
 def test_columns_are_read_as_classes(values, classes, codes, positive):
@@ -289,3 +291,26 @@ def test_a_class_of_one_patient_does_not_stop_cross_validation(rest):
     found = classification.evaluate(relabel(source, kind=kind), ["kind"], protocols=["linear", "knn"], draws=5)
     assert found.figures["linear/kind/rare/prevalence"] == pytest.approx(1 / 15)
     assert found.figures["knn/kind/rare/AUROC"] is not None
+
+
+@pytest.mark.parametrize("protocol", ["zero_shot", "few_shot", "knn", "linear"])
+def test_uncertain_beside_absent_and_present_is_missing(protocol):
+    source = relabel(embeddings(), sex=["F", "F", "M", "M"] * 100)
+    states = {"": "", "0": "absent", "1": "present"}
+    column = ["uncertain" if row % 7 < 2 else states[value] for row, value in enumerate(source.ids["scar"])]
+    found = []
+    for each in (column, [value.replace("uncertain", "") for value in column]):
+        labelled = relabel(source, late_enhancement=each)
+        scored = classification.evaluate(
+            labelled, ["late_enhancement"], protocols=[protocol], draws=10,
+            embed_prompts=lambda texts: np.ones((len(texts), 16), np.float32),
+        )  # fmt: skip
+        parts = groups.columns(labelled, ["sex"])
+        found.append((scored.figures, scored.notes, groups.evaluate(labelled, scored, parts, draws=10, seed=0)))
+    assert found[0] == found[1]
+    figures, notes, (by_group, _) = found[0]
+    known = sum(value in ("absent", "present") for value in column[300:])
+    assert f"late_enhancement: {100 - known} of 100 test studies have no value and are left out" in notes
+    assert any(name.startswith(f"{protocol}/late_enhancement/") for name in figures)
+    assert sum(value for name, value in by_group.items() if name.endswith("n_studies")) in (0, known)
+    assert bool(by_group) == (protocol != "few_shot")

@@ -56,6 +56,24 @@ def test_the_least_folder_that_the_interface_asks_for_is_enough(tmp_path):
     )
 
 
+def test_several_texts_a_study_are_saved_and_taken(tmp_path):
+    source = embeddings(n=20)
+    studies = np.array([*range(20), 3, 3])
+    source = dataclasses.replace(source, text_NE=source.text_NE[studies], text_studies=studies)
+    export.save(source, tmp_path / "e")
+    found = export.load(tmp_path / "e")
+    assert found.text_studies is not None and found.text_studies.tolist() == studies.tolist()
+    some = found.take(np.array([5, 3]))
+    assert some.text_studies is not None and some.text_studies.tolist() == [1, 0, 1, 1]
+    np.testing.assert_array_equal(some.text_NE, source.text_NE[[3, 5, 20, 21]])
+    (tmp_path / "e" / "texts.csv").write_text("row,study_id\n" + "".join(f"{row},study0\n" for row in range(22)))
+    with pytest.raises(InputError, match="gives no text to some studies"):
+        export.load(tmp_path / "e")
+    (tmp_path / "e" / "texts.csv").write_text("row,study_id\n0,nobody\n")
+    with pytest.raises(InputError, match="names 1 studies"):
+        export.load(tmp_path / "e")
+
+
 def test_rows_of_a_split(tmp_path):
     source = embeddings(n=20)
     assert source.rows("val").tolist() == [12, 13, 14]

@@ -52,6 +52,38 @@ def test_agrees_with_an_oracle_that_permutes_ties(case):
         assert [found.hit_probability(k)[row] for k in depths] == pytest.approx(recall)
 
 
+def _rows(count: int):
+    return st.lists(st.tuples(st.integers(-1, 1), st.integers(-1, 1)), min_size=count, max_size=count)
+
+
+def _ids(count: int):
+    return st.lists(st.integers(0, 2), min_size=count, max_size=count)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(st.integers(1, 4), st.integers(1, 6)).flatmap(lambda shape: st.tuples(
+    _rows(shape[0]), _rows(shape[1]), _ids(shape[0]), _ids(shape[1]), _ids(shape[0]), _ids(shape[1]))))  # fmt: skip
+def test_rectangular_many_to_many_with_items_left_out_agrees_with_the_oracle(case):
+    query, gallery, group, item_group, apart, item_apart = (np.array(part) for part in case)
+    depths = [1, 2, 3, 50]
+    leave_out = (apart, item_apart)
+    (found,) = rank_queries(
+        query.astype(np.float32), gallery.astype(np.float32), [(group, item_group)], leave_out=leave_out, block=2
+    )
+    chance = chance_ranks((group, item_group), leave_out)
+    for row in range(len(query)):
+        here = item_apart != apart[row]
+        relevant = (item_group == group[row])[here]
+        for ranks, scores in ((found, gallery[here] @ query[row]), (chance, np.zeros(here.sum()))):
+            got = [ranks.expected_rank()[row], ranks.expected_reciprocal()[row]]
+            got += [ranks.hit_probability(k)[row] for k in depths]
+            if relevant.any():
+                rank, reciprocal, recall = brute_force(scores, relevant, depths)
+                assert got == pytest.approx([rank, reciprocal, *recall])
+            else:
+                assert np.isnan(got).all()
+
+
 @pytest.mark.parametrize("spread", [1.0, 1e-6])
 def test_every_block_gives_the_same_ranks(spread):
     # With the small spread all scores lie within the rounding error of a matrix product.

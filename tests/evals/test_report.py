@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from cmr_jax.errors import InputError
-from cmr_jax.evals import report
+from cmr_jax.evals import report, tables
 from cmr_jax.evals.report import staged
 
 
@@ -37,7 +37,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 
 def test_the_table_is_markdown_and_lines_up():
-    assert report.table(["", "b"], [["x|y", "1"], ["z", "22"]]).split("\n") == [
+    assert tables.table(["", "b"], [["x|y", "1"], ["z", "22"]]).split("\n") == [
         "|      | b  |",
         "| ---- | -- |",
         "| x\\|y | 1  |",

@@ -88,7 +88,7 @@ def test_evaluate_gives_every_figure_of_the_interface_with_its_interval():
                 assert found[key] == pytest.approx(point[key])
                 assert low <= found[key] <= high
         assert found[f"{prefix}chance/R@5"] == pytest.approx(point[f"{prefix}chance/R@5"])
-    for way in (*DIRECTIONS, "image_to_image"):
+    for way in (*DIRECTIONS, *retrieval.WITHIN):
         for name in ("mAP", "P@10", "nDCG@10"):
             low, high = found[f"{way}/{name}/ci95"]
             assert 0 <= low <= found[f"{way}/{name}"] <= high <= 1
@@ -112,6 +112,15 @@ def test_studies_without_the_label_are_left_out_and_counted():
     assert any(f"{len(known)} of 80" in note for note in found.notes)
 
 
+def test_by_label_uncertain_is_no_label():
+    source = embeddings(n=80)
+    column = ["uncertain" if row % 5 == 0 else ("absent", "present")[row // 2 % 2] for row in range(80)]
+    sides = (column, [value.replace("uncertain", "") for value in column])
+    one, two = (retrieval.evaluate(relabel(source, scar=each), labels=["scar"], draws=0) for each in sides)
+    assert one.figures == two.figures and one.notes == two.notes
+    assert any("64 of 80 studies have the labels" in note for note in one.notes)
+
+
 def test_the_own_patient_is_not_in_the_gallery_of_image_to_image():
     source = embeddings(n=40, signal=0.0)
     # Both studies of a patient are the same picture, and only they share a label.
@@ -131,3 +140,86 @@ def test_blank_report_hashes_are_not_the_same_report():
     source = embeddings(n=20)
     blank = relabel(source, report_hash=[""] * 20)
     assert retrieval.evaluate(blank, draws=0).figures["duplicate_aware/chance/R@1"] == pytest.approx(5)
+
+
+def test_several_texts_a_study_are_each_a_query_and_each_a_hit():
+    image = np.eye(3, dtype=np.float32)
+    # Study 0 has a text like image 1 and a good one; study 1 and 2 have one each.
+    text = np.array([[0, 1, 0], [1, 0, 0], [0, 0.9, 0.1], [0, 0, 1]], np.float32)
+    found = retrieval.metrics(image, text, text_studies=[0, 0, 1, 2], ks=(1, 2))
+    assert found["image_to_text/R@1"] == pytest.approx(200 / 3)  # images 0 and 2; image 1 finds the text of study 0
+    assert found["text_to_image/R@1"] == pytest.approx(75)
+    assert found["image_to_text/chance/R@1"] == pytest.approx(100 * np.mean([2 / 4, 1 / 4, 1 / 4]))
+    assert found["text_to_image/chance/R@1"] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("studies", [[0, 1, 2], [0, 1, 2, 5], [0, 1, 2, -1], [0.0, 1.0, 2.0, 2.0]])
+def test_texts_of_no_study_are_refused(studies):
+    with pytest.raises(InputError, match="text_studies"):
+        retrieval.metrics(np.eye(3, dtype=np.float32), np.ones((4, 3), np.float32), text_studies=studies)
+
+
+def test_doubled_texts_are_the_same_study_twice():
+    source = relabel(embeddings(n=40), report_hash=[f"h{row // 3}" for row in range(40)])
+    twice = dataclasses.replace(
+        source, text_NE=np.repeat(source.text_NE, 2, axis=0), text_studies=np.repeat(np.arange(40), 2)
+    )
+    one, two = (retrieval.evaluate(each, labels=["group"], draws=30).figures for each in (source, twice))
+    for key in ("text_to_image/R@5", "duplicate_aware/text_to_image/MRR", "image_to_text/R@1", "text_to_image/mAP"):
+        assert two[key] == pytest.approx(one[key]), key
+        if key != "image_to_text/R@1":
+            assert two[f"{key}/ci95"] == pytest.approx(one[f"{key}/ci95"]), key
+    assert two["n_texts"] == 80
+
+
+def test_among_images_a_hit_is_another_patient_with_the_same_report_or_the_same_label():
+    source = embeddings(n=60)
+    reports = [f"h{row % 20}" if row < 40 else f"alone{row}" for row in range(60)]
+    found = retrieval.evaluate(relabel(source, report_hash=reports), labels=["group"], draws=0)
+    scores = source.image_NE.astype(np.float64) @ source.image_NE.T.astype(np.float64)
+    ids = {"duplicate_aware/": np.array(reports), "": np.array(source.ids["group"])}
+    patient = np.array(source.ids["patient_id"])
+    for prefix, group in ids.items():
+        first = []
+        for row in range(60):
+            others = np.flatnonzero(patient != patient[row])
+            ranked = others[np.argsort(-scores[row][others])]
+            hits = np.flatnonzero(group[ranked] == group[row])
+            first += [hits[0] + 1] if len(hits) else []
+        key = f"{prefix}image_to_image"
+        assert found.figures[f"{key}/MeanR"] == pytest.approx(np.mean(first))
+        assert found.figures[f"{key}/R@5"] == pytest.approx(100 * np.mean(np.array(first) <= 5))
+    assert any("image_to_image: 40 of 60 have another" in note for note in found.notes)
+
+
+def test_a_comparison_with_itself_finds_no_difference():
+    source = embeddings(n=60, noise=2.0)
+    found = retrieval.evaluate(source, draws=50, other=source).figures
+    assert found["difference/image_to_text/R@5"] == 0 and found["difference/image_to_text/R@5/ci95"] == [0, 0]
+    assert found["difference/image_to_text/R@5/p"] == 1
+
+
+def test_a_comparison_is_paired_by_study_whatever_the_order():
+    better, worse = embeddings(n=200, noise=1.0), embeddings(n=200, noise=1.6)
+    order = np.random.default_rng(0).permutation(200)[:180]
+    shuffled = worse.take(order)
+    shuffled = relabel(shuffled, row=[str(row) for row in range(180)])
+    found = retrieval.evaluate(better, draws=200, other=shuffled)
+    figures, rows = found.figures, np.sort(order)
+    alone = [retrieval.metrics(each.image_NE[rows], each.text_NE[rows]) for each in (better, worse)]
+    key = "image_to_text/R@10"
+    assert figures[key] == pytest.approx(alone[0][key]) and figures[f"other/{key}"] == pytest.approx(alone[1][key])
+    low, high = figures[f"difference/{key}/ci95"]
+    assert 0 < low <= figures[f"difference/{key}"] <= high and figures[f"difference/{key}/p"] < 0.05
+    # Both models see the same studies: the paired interval is narrower than independent ones would make it.
+    mine, theirs = figures[f"{key}/ci95"], retrieval.evaluate(worse.take(rows), draws=200).figures[f"{key}/ci95"]
+    assert high - low < np.hypot(mine[1] - mine[0], theirs[1] - theirs[0])
+    assert any("180 studies that both have" in note for note in found.notes)
+
+
+def test_a_comparison_without_common_studies_is_refused():
+    source = embeddings(n=20)
+    with pytest.raises(InputError, match="no study in common"):
+        retrieval.evaluate(source, other=relabel(source, study_id=[f"x{row}" for row in range(20)]))
+    with pytest.raises(InputError, match="do not agree on the patients"):
+        retrieval.evaluate(source, other=relabel(source, patient_id=["p"] * 20))
