@@ -13,8 +13,10 @@ export UV_LINK_MODE := copy
 
 DEMO := demo
 STUDIES := 700
+# Test files side by side.
+JOBS := 2
 
-.PHONY: help demo test setup lint format locks faults clean
+.PHONY: help demo test setup lint format locks faults bench clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -25,7 +27,7 @@ demo: .venv/.demo
 
 ## make test    the tests, warnings as errors
 test: .venv/.dev
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PY) -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 ## make setup   only the environment, with what the tests need
 setup: .venv/.dev
@@ -41,6 +43,11 @@ lint: .venv/.dev
 ## make faults  the slow tests: faults at their full number, and the demo's controls
 faults: .venv/.dev
 	$(PY) -m pytest -m slow $(ARGS)
+
+## make bench   side by side with what others do: preprocessing, retrieval (minutes, an idle machine)
+bench: .venv/.dev
+	$(PY) -m bench.preprocess
+	$(PY) -m bench.retrieval
 
 ## make locks   resolve requirements/*.txt anew from pyproject.toml
 locks: $(UV)

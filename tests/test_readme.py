@@ -42,7 +42,7 @@ def tour(tmp_path_factory, python: str) -> Path:
 def test_every_command_of_the_table_is_in_the_tour():
     table = set(re.findall(r"^\| `python -m ([\w.]+)` \|", README, re.M))
     assert table == {command[2] for command in _commands()}
-    assert len(table) == 8
+    assert len(table) == 10
 
 
 def test_the_tour_leaves_what_it_promises(tour: Path):
