@@ -38,7 +38,10 @@ def launch(arguments: list[str], processes: int, devices: int) -> int:
     """Runs the job and returns the exit code of the first process that failed, or 0."""
     environment = dict(os.environ)
     if devices:
-        environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        # In one order on every device: independent collectives wait for one another for ever otherwise.
+        flags = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+        flags += f" --xla_force_host_platform_device_count={devices}"
+        environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     base = [sys.executable, "-m", "cmr_jax.bin.train", "--distributed", f"--coordinator=127.0.0.1:{free_port()}"]
     running = [
         subprocess.Popen([*base, f"--num_processes={processes}", f"--process_id={i}", *arguments], env=environment)

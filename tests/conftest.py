@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Eight devices on two busy cores may keep one another waiting for long; XLA ends the process after 40 s otherwise.
+# Eight devices share few cores. Left to itself XLA may start independent collectives in another order on each device and
+# wait for ever; and devices that only wait long for one another are no reason to end the process after 40 s.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=900"
+    "--xla_force_host_platform_device_count=8 --xla_cpu_enable_concurrency_optimized_scheduler=false"
+    " --xla_cpu_collective_call_terminate_timeout_seconds=900"
     " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300",
 )
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")

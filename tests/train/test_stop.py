@@ -49,6 +49,7 @@ class Job:
         self.command = [python, "-m", *trainer, *FLAGS, f"--workdir={workdir}", f"--config.data.path={data}"]
         self.command += ["--config.train.eval_every=3"]
         devices = f"--xla_force_host_platform_device_count={8 // processes}"
+        devices += " --xla_cpu_enable_concurrency_optimized_scheduler=false"
         cache = str(data.parent / f"cache{processes}")
         self.environment = {**os.environ, "XLA_FLAGS": devices, "JAX_COMPILATION_CACHE_DIR": cache}
 
