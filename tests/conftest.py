@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Eight devices share few cores. Left to itself XLA may start independent collectives in another order on each device and
-# wait for ever; and devices that only wait long for one another are no reason to end the process after 40 s.
+# Eight devices share few cores. Left to itself XLA may start independent collectives in another order on each device
+# and wait for ever; and devices that only wait long for one another are no reason to end the process after 40 s.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=8 --xla_cpu_enable_concurrency_optimized_scheduler=false"
