@@ -119,9 +119,10 @@ class Checkpoints:
           InputError: as `restore`.
         """
         self._must_be_whole(step)
-        options = ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
         try:
-            with ocp.Context(pytree_options=options):
+            with context:
                 return ocp.load(str(self._step_dir(step)), {"params": abstract})["params"]
         except (ValueError, KeyError) as error:
             raise InputError(f"checkpoint {step} does not fit this config's model: {error}") from error

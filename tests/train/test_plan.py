@@ -41,6 +41,9 @@ def test_the_batch_of_the_plan_is_the_batch_of_the_loader(tmp_path: Path):
     planned = plan.abstract_batch(run.config, sharding.make_mesh(run.config.mesh))
     for name in (f.name for f in dataclasses.fields(batch)):
         real, shape = getattr(batch, name), getattr(planned, name)
+        if real is None:  # parts of a text that the config does not draw
+            assert shape is None, name
+            continue
         assert (real.shape, real.dtype) == (shape.shape, shape.dtype), name
 
 

@@ -28,6 +28,7 @@ class Poisoned:
     config: Any
     bad: tuple[int, ...]
     only_gradient: bool = False
+    num_views: int = 1
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         kernel = jax.random.normal(key, (16, 8), jnp.float32)
