@@ -159,6 +159,14 @@ class TrainConfig:
     eval_every: int = 0
     # Updates with a loss or gradient that is not finite are skipped; this many in a row end the run.
     max_skipped: int = 10
+    # A loss this many times the usual one is a spike: counted, as many in a row end the run, and a state that leads to
+    # one never becomes the last good checkpoint.
+    spike_factor: float = 10.0
+    # Without progress for so long a process dumps its stacks, names the one that is late and ends the job; 0: never.
+    watchdog_seconds: int = 1800
+    # The first step that jax.profiler traces, and how many; 0: none.
+    profile_start: int = 0
+    profile_steps: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,6 +298,8 @@ def _check(config: Config) -> None:
         (train.batch_size >= 2, "train.batch_size must be at least 2: a contrastive loss needs a negative"),
         (train.log_every >= 1, "train.log_every must be at least 1"),
         (train.max_skipped >= 1, "train.max_skipped must be at least 1"),
+        (train.spike_factor > 1, "train.spike_factor must be more than 1"),
+        (train.watchdog_seconds >= 0, "train.watchdog_seconds is a time, or 0 for none"),
         (train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
         (config.mesh.fsdp >= 1, "mesh.fsdp must be at least 1"),
         (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),
