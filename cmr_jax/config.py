@@ -28,6 +28,9 @@ class DataConfig:
     phase_roll: bool = True
     shift_px: int = 2
     intensity: float = 0.1
+    # Turned about the centre by up to so many degrees either way, and made larger or smaller by up to this share.
+    rotate_degrees: float = 0.0
+    scale: float = 0.0
     slice_jitter: bool = True
     # Chance that a view is hidden from a study in training; at least one view always stays.
     view_dropout: float = 0.0
@@ -273,6 +276,8 @@ def _check(config: Config) -> None:
             model.arch == "study" or not any((*_dropped(video).values(), video.phase_depth, video.series_depth)),
             "model.video.phase_depth, series_depth and the dropouts beside them go with model.arch study",
         ),
+        (0 <= config.data.rotate_degrees <= 180, "data.rotate_degrees lies in [0, 180]"),
+        (0 <= config.data.scale < 1, "data.scale lies in [0, 1)"),
         (0 <= config.data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
         (
             config.data.text_sampling in ("none", "section", "sentence"),

@@ -215,6 +215,7 @@ class _Log:
             self.health.saved(start)
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._since, self.last = start, {}
+        self._flops, self._peak = math.nan, None
         lead = jax.process_index() == 0
         self._writer = MetricsWriter(workdir, start) if lead else None
         self._terminal = sys.stderr.isatty()
@@ -245,19 +246,14 @@ class _Log:
         read = {name: float(value) for name, value in metrics.items()}
         perf = clock.read(step - self._since)
         self._since = step
-        self.write(step, {**read, **self.health.read(), **perf, **self._utilisation(perf["perf/step_seconds"])})
+        used = utilisation(self._flops, perf["perf/step_seconds"], self._mesh.size, self._peak)
+        self.write(step, {**read, **self.health.read(), **perf, **used})
 
     def count_flops(self) -> None:
-        """Once, beside the first step, for it takes a while."""
-        if self._writer is not None:
-            flops.train_step(self._config)
-
-    def _utilisation(self, step_seconds: float) -> Metrics:
-        if self._writer is None:
-            return {}
+        """Once, beside the first step, for it takes a while; only where there is a peak to compare with."""
         chip = chips.of_device_kind(self._mesh.devices.flat[0].device_kind)
-        peak = chip.flops_per_second if chip else None
-        return utilisation(flops.train_step(self._config), step_seconds, self._mesh.size, peak)
+        if chip is not None and self._writer is not None:
+            self._peak, self._flops = chip.flops_per_second, flops.train_step(self._config)
 
     def account(self, clock: Clock) -> None:
         """The ledger as it stands when all is done, as a line of its own."""

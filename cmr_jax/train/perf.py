@@ -57,7 +57,7 @@ class Clock:
 
 def utilisation(flops: float, step_seconds: float, devices: int, peak: float | None) -> dict[str, float]:
     """`perf/flops_per_second` of all `devices`, counted from the model's shapes, and `perf/mfu`, its share of their
-    `peak` each; NaN (null in metrics.jsonl) where the peak is not known."""
+    `peak` each; NaN (null in metrics.jsonl) where that is not known."""
     rate = flops / max(step_seconds, 1e-9)
     return {"perf/flops_per_second": rate, "perf/mfu": rate / (devices * peak) if peak else math.nan}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cmr_jax.train import loop
+from cmr_jax.models import flops
+from cmr_jax.train import chips, loop
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.chips import CHIPS
 from cmr_jax.train.perf import STATIONS, Clock, utilisation
@@ -37,14 +38,19 @@ def test_utilisation_is_of_the_peak_of_all_devices_or_not_known():
     assert math.isnan(unknown["perf/mfu"]) and unknown["perf/flops_per_second"] == 5e14
 
 
-def test_a_run_writes_its_ledger_and_its_profile(tmp_path: Path):
+def test_a_run_writes_its_ledger_its_profile_and_its_utilisation(tmp_path: Path, monkeypatch):
     data = datasets.write_dataset(tmp_path / "data", {"train": 24, "val": 0, "test": 0})
-    settings = tiny.config(data, steps=4, checkpoint_every=2, profile_start=2, profile_steps=2)
+    monkeypatch.setattr(chips, "of_device_kind", lambda kind: CHIPS["v5e"])
+    settings = tiny.config(data, steps=3, profile_start=2, profile_steps=1)
     run = workdir_lib.prepare(tmp_path / "run", settings)
     loop.train(run.config, run.model, run.loader(data, "train"), run.workdir)
     lines = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
-    assert all(line["perf/mfu"] is None and line["perf/flops_per_second"] > 0 for line in steps)
+    assert len(steps) == 3
+    for line in steps:
+        want = flops.train_step(run.config) / line["perf/step_seconds"]
+        assert line["perf/flops_per_second"] == pytest.approx(want)
+        assert line["perf/mfu"] == pytest.approx(want / (8 * 197e12))
     ledger = {name: lines[-1][f"ledger/{name}"] for name in STATIONS}
     assert all(ledger[name] > 0 for name in ("init", "compile", "data", "step", "save")) and ledger["eval"] == 0
     assert len(list((run.workdir / "profile").rglob("*.xplane.pb"))) == 1

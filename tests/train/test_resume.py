@@ -82,6 +82,8 @@ def test_training_learns_something(undisturbed: Path):
     losses = _losses(undisturbed)
     assert list(losses) == list(range(1, STEPS + 1))
     assert losses[STEPS] < losses[1]
+    last = json.loads((undisturbed / "metrics.jsonl").read_text().splitlines()[-2])
+    assert last["perf/mfu"] is None and last["spikes"] == 0  # a CPU has no honest peak
 
 
 def test_a_damaged_checkpoint_is_left_for_the_one_before(data: Path, undisturbed: Path, tmp_path: Path, capfd):
