@@ -120,8 +120,8 @@ def warp(frames_THW: np.ndarray, degrees: float, scale: float, shift: tuple[int,
     """uint8 frames turned counter-clockwise about their centre, made `scale` times larger, then moved by `shift`
     (down, right); black where nothing was.
 
-    Bilinear, to a sixteenth of a pixel: in whole numbers, and one table of places for all frames, it costs a tenth of
-    a general resampling.
+    Bilinear, to a sixteenth of a pixel: in whole numbers, and one table of places for all frames, it costs a quarter
+    of a general resampling.
     """
     T, H, W = frames_THW.shape
     cos, sin = np.cos(np.radians(degrees)) / scale, np.sin(np.radians(degrees)) / scale
