@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
-        self._booked = dict.fromkeys(STATIONS, 0.0)
+        self._booked: dict[str, float] = dict.fromkeys(STATIONS, 0.0)
         self._read = dict(self._booked)
         self._station, self._since = "init", now()
 

@@ -193,7 +193,7 @@ def test_a_warp_is_that_of_a_general_resampling(degrees: float, scale: float):
     found = transforms.warp(frames, degrees, scale, (1, 2)).astype(float)
     for ours, frame in zip(found, frames.astype(float), strict=True):
         offset = centre - matrix @ (centre + np.array([1, 2]))
-        theirs = ndimage.affine_transform(frame, matrix, offset, order=1)
+        theirs = ndimage.affine_transform(frame, matrix, offset, order=1)  # type: ignore[arg-type]
         assert np.abs(ours - theirs).max() < 3  # a sixteenth of a pixel of the steepest slope, and rounding
     back = transforms.warp(transforms.warp(frames, degrees, scale, (0, 0)), -degrees, 1 / scale, (0, 0))
     assert np.abs(back.astype(float) - frames)[:, 10:30, 10:30].mean() < 2
