@@ -320,7 +320,10 @@ def _check(config: Config) -> None:
             config.loss.same_text_positive or not config.loss.similar_from,
             "loss.similar_from goes with loss.same_text_positive",
         ),
-        (config.optim.schedule in ("cosine", "linear", "constant"), "optim.schedule is one of cosine, linear, constant"),
+        (
+            config.optim.schedule in ("cosine", "linear", "constant"),
+            "optim.schedule is one of cosine, linear, constant",
+        ),
         (min(config.optim.image_rate, config.optim.text_rate) > 0, "optim.image_rate and text_rate must be positive"),
         (0 < config.optim.layer_decay <= 1, "optim.layer_decay lies in (0, 1]"),
         (0 <= config.optim.ema_decay < 1, "optim.ema_decay lies in [0, 1)"),

@@ -64,10 +64,11 @@ def sharded(
     """The loss of a global batch that is split over `mesh`: a scalar, differentiable, equal to `dense`.
 
     Rows with equal `positive_ids_B` are positives of one another; with `similar_BF` (unit vectors, such as
-    `text_features`) others are soft ones, with the target `ring.soft(cosine, similar_from)`. `gather` brings every device the other devices'
-    embeddings (B x E, not the B x B matrix): each scores its own rows against all. `ring` hands the texts round instead
-    and holds blocks of one device's rows by one device's columns (`ring.py`): slower, and for batches whose rows do not
-    fit. B need not be a multiple of the number of devices: rows that count for nothing fill it up.
+    `text_features`) others are soft ones, with the target `ring.soft(cosine, similar_from)`. `gather` brings every
+    device the other devices' embeddings (B x E, not the B x B matrix): each scores its own rows against all. `ring`
+    hands the texts round instead and holds blocks of one device's rows by one device's columns (`ring.py`): slower, and
+    for batches whose rows do not fit. B need not be a multiple of the number of devices: rows that count for nothing
+    fill it up.
 
     Raises:
       ValueError: for an unknown `kind` or `method`.

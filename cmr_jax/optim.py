@@ -201,7 +201,9 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         ),
     ]
     if (config.image_rate, config.text_rate, config.layer_decay) != (1.0, 1.0, 1.0):
-        parts.append(optax.stateless(lambda updates, params: jax.tree.map(jnp.multiply, updates, rates(params, config))))
+        parts.append(
+            optax.stateless(lambda updates, params: jax.tree.map(jnp.multiply, updates, rates(params, config)))
+        )
     if config.ema_decay:
         parts.append(_ema(config.ema_decay))
     chain = optax.chain(*parts)
