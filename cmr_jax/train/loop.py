@@ -81,7 +81,7 @@ def train(
             if evaluators and _due(step, config.train.eval_every, config.train.steps):
                 log.flush(clock)
                 for evaluate in evaluators:
-                    log.write(step, evaluate(state.params))
+                    log.write(step, evaluate(optim.averaged(state.params, state.opt_state)))
             stopping = stop_after(step)
             if stopping or _due(step, config.train.checkpoint_every, config.train.steps) or step == config.train.steps:
                 save(state)
