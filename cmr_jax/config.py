@@ -123,6 +123,9 @@ class LossConfig:
     method: str = "gather"
     # Studies that show the same text are positives of one another.
     same_text_positive: bool = True
+    # Texts alike from here on (cosine of their token triples) are soft positives: the target rises from 0 here to 1 for
+    # equal ones. 0: only equal texts are positives.
+    similar_from: float = 0.0
     # CMR-CLIP sums the two directions of softmax: 2.
     weight: float = 1.0
     # Of the loss between image and sampled part of the text (data.text_sampling), beside 1 for the whole text.
@@ -140,19 +143,40 @@ class OptimConfig:
     b2: float = 0.98
     # 0: gradients are not clipped.
     clip_norm: float = 1.0
+    # After the warm-up: "cosine" or "linear" to zero at the last step, or "constant".
+    schedule: str = "cosine"
+    # The warm-up in passes over the data or in studies instead of steps; 0: `warmup_steps` holds.
+    warmup_epochs: float = 0.0
+    warmup_examples: int = 0
+    # Patterns of parameters that stay as they are (^image/ locks the image tower: LiT, arXiv 2111.07991).
+    freeze: tuple[str, ...] = ()
+    # Shares of the learning rate for the towers, and from block to block downwards (BEiT, arXiv 2106.08254): the last
+    # block has the tower's rate, the one below it this share of it, the embeddings one share less than the first.
+    image_rate: float = 1.0
+    text_rate: float = 1.0
+    layer_decay: float = 1.0
+    # Weight of the past in an average of the parameters over steps, which evaluation and embed then read; 0: none.
+    ema_decay: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    # -1: all devices that `fsdp` leaves.
+    # -1: all devices that `fsdp` and `model` leave.
     data: int = -1
     fsdp: int = 1
+    # Devices that share each study: the MLPs' hidden units are split over them.
+    model: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     steps: int = 400
+    # The length of the run in passes over the data or in studies instead; 0: `steps` holds.
+    epochs: float = 0.0
+    examples: int = 0
     batch_size: int = 32
+    # Parts that each batch is embedded in, one after the other (GradCache): memory of one, negatives of all.
+    micro_batches: int = 1
     seed: int = 0
     log_every: int = 10
     # 0: only at the end.
@@ -306,7 +330,29 @@ def _check(config: Config) -> None:
         (train.spike_factor > 1, "train.spike_factor must be more than 1"),
         (train.watchdog_seconds >= 0, "train.watchdog_seconds is a time, or 0 for none"),
         (train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
-        (config.mesh.fsdp >= 1, "mesh.fsdp must be at least 1"),
+        (0 <= config.loss.similar_from < 1, "loss.similar_from lies in [0, 1)"),
+        (
+            config.loss.same_text_positive or not config.loss.similar_from,
+            "loss.similar_from goes with loss.same_text_positive",
+        ),
+        (
+            config.optim.schedule in ("cosine", "linear", "constant"),
+            "optim.schedule is one of cosine, linear, constant",
+        ),
+        (min(config.optim.image_rate, config.optim.text_rate) > 0, "optim.image_rate and text_rate must be positive"),
+        (0 < config.optim.layer_decay <= 1, "optim.layer_decay lies in (0, 1]"),
+        (0 <= config.optim.ema_decay < 1, "optim.ema_decay lies in [0, 1)"),
+        (
+            min(train.epochs, train.examples, config.optim.warmup_epochs, config.optim.warmup_examples) >= 0
+            and not (train.epochs and train.examples)
+            and not (config.optim.warmup_epochs and config.optim.warmup_examples),
+            "train and optim.warmup_ count in epochs or in examples (at least 0), not in both",
+        ),
+        (
+            train.micro_batches >= 1 and train.batch_size % train.micro_batches == 0,
+            "train.batch_size must be a multiple of train.micro_batches",
+        ),
+        (config.mesh.fsdp >= 1 and config.mesh.model >= 1, "mesh.fsdp and mesh.model must be at least 1"),
         (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),
     ]
     for holds, message in rules:

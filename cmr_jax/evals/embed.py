@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cmr_jax import sharding
+from cmr_jax import optim, sharding
 from cmr_jax.config import MeshConfig
 from cmr_jax.data import records
 from cmr_jax.data.loader import Loader, check_views, eval_rows
@@ -22,7 +22,7 @@ from cmr_jax.models.build import Model
 from cmr_jax.structs import Params
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.checkpoint import Checkpoints
-from cmr_jax.train.state import abstract_params
+from cmr_jax.train.state import abstract_params, abstract_state
 
 # What a record says of the study beside its labels.
 ATTRIBUTES = ("sex", "age", "vendor")
@@ -122,7 +122,7 @@ def embed_prompts(
 def open_run(
     workdir: str | None, checkpoint: str | None, step: int | None
 ) -> tuple[workdir_lib.Run, Params, Mesh, dict[str, Any]]:
-    """The run, its parameters spread over this machine's devices, and where they come from."""
+    """The run, its parameters (averaged, where it averages) over this machine's devices, and where they come from."""
     folder, step = workdir_lib.locate(workdir, checkpoint, step)
     run = workdir_lib.load(folder)
     mesh = sharding.make_mesh(MeshConfig())
@@ -130,7 +130,12 @@ def open_run(
     found = checkpoints.newest_whole() if step is None else step
     if found is None:
         raise InputError(f"{str(folder)!r} holds no undamaged checkpoint: train first")
-    params = checkpoints.restore_params(found, abstract_params(run.model, mesh))
+    if run.config.optim.ema_decay:
+        optimizer = optim.make_optimizer(run.config.optim, run.config.train.steps)
+        state = checkpoints.restore(found, abstract_state(run.model, optimizer, mesh))
+        params = optim.averaged(state.params, state.opt_state)
+    else:
+        params = checkpoints.restore_params(found, abstract_params(run.model, mesh))
     origin = {
         "checkpoint_step": found,
         "checkpoint_sha256": checkpoints.fingerprint(found),
