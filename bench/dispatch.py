@@ -1,7 +1,7 @@
 """What it costs to hand a train step to the device: `python -m bench.dispatch [--leaves 270] [--calls 200]`.
 
-A state with three arrays a parameter (itself and Adam's moments), through the same jit as the trainer's (`jit_step`), on
-one CPU device. The arrays are tiny, so that nearly all of the time of a call is Python and the runtime.
+A state with three arrays a parameter (itself and Adam's moments), through the same jit as the trainer's (`jit_step`),
+on one CPU device. The arrays are tiny, so that nearly all of the time of a call is Python and the runtime.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""What the contrastive losses hold in memory: `python -m bench.losses [--sizes 4096,32768] [--width 512] [--devices 8]`.
+"""What the contrastive losses hold in memory: `python -m bench.losses [--sizes 4096,32768] [--devices 8]`.
 
-Temporaries a device of value and gradient, as the compiler plans them for simulated CPU devices. Nothing is run. `dense`
-is the plain formula over a batch that is split over the devices, partitioned by the compiler.
+Temporaries a device of value and gradient, as the compiler plans them for simulated CPU devices. Nothing is run.
+`dense` is the plain formula over a batch that is split over the devices, partitioned by the compiler.
 """
 
 import argparse
