@@ -38,7 +38,7 @@ lint: .venv/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 	$(PY) -m pytest tests/test_imports.py
-	.venv/bin/shellcheck launch/*.sh .ci/run
+	.venv/bin/shellcheck launch/*.sh launch/slurm.sbatch .ci/run
 
 ## make faults  the slow tests: faults at their full number, and the demo's controls
 faults: .venv/.dev

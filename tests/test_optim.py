@@ -128,9 +128,9 @@ def test_the_average_is_that_of_the_parameters_after_each_update():
 @pytest.mark.parametrize(("name", "half", "last"), [("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1.0, 1.0)])
 def test_schedules(name: str, half: float, last: float):
     at = optim.schedule(OptimConfig(learning_rate=2.0, warmup_steps=10, warmup_from=1.0, schedule=name), 110)
-    assert [float(at(s)) for s in (0, 5, 10)] == pytest.approx([1.0, 1.5, 2.0])
-    assert float(at(60)) == pytest.approx(2.0 * half, rel=1e-6)
-    assert float(at(110)) == pytest.approx(2.0 * last, abs=1e-6)
+    assert [float(jnp.asarray(at(s))) for s in (0, 5, 10)] == pytest.approx([1.0, 1.5, 2.0])
+    assert float(jnp.asarray(at(60))) == pytest.approx(2.0 * half, rel=1e-6)
+    assert float(jnp.asarray(at(110))) == pytest.approx(2.0 * last, abs=1e-6)
 
 
 def test_lengths_in_epochs_and_examples():
