@@ -48,7 +48,7 @@ def statement(row: Mapping[str, str]) -> str:
 
 
 def report(row: Mapping[str, str], rng: np.random.Generator) -> str:
-    """The report of a phantom: its statement, with one point of noise on the fraction, as a reader has, and its group."""
+    """The report of a phantom: its statement, one point of noise on the fraction as a reader has, and its group."""
     lvef = float(np.clip(float(row["lvef"]) + rng.normal(0, 1), 3, 85))
     wall = f"Maximal wall thickness {float(row['wall_mm']):.0f} mm." if row.get("wall_mm") else ""
     parts = (statement({**row, "lvef": str(lvef)}), wall, group(row["group"]))

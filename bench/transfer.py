@@ -94,7 +94,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         }
         said: dict[str, np.ndarray] = {}
         for arm in arms:
-            figures, predictions = ask(options.workdir, arm, real)
+            run_of = options.workdir / (arm if arm != "random_init" else "model")
+            figures, predictions = ask(run_of, options.workdir / "data", real, untrained=arm == "random_init")
             out |= {f"{arm}/{name}": value for name, value in figures.items()}
             said |= {f"{arm}/{name}": value for name, value in predictions.items()}
     _write(options.out, out, real, said)
@@ -161,12 +162,12 @@ def preprocess(workdir: Path, dicom_dir: Path, truth: list[dict[str, str]], scra
     return Real(data, np.array([used[line] for line in lines], int), np.array(lines, int), truth, fates)
 
 
-def ask(workdir: Path, arm: str, real: Real) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The figures of one model, and what it says of each study of `real`, by name."""
+def ask(run: Path, data: Path, real: Real, *, untrained: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The figures of one training run (see Asked), and what it says of each study of `real`, by name."""
     from bench import transfer_scores as scores
     from bench.transfer_embed import Asked
 
-    asked = Asked(workdir, arm)
+    asked = Asked(run, data, untrained=untrained)
     phantom_KNE, columns = asked.phantoms(PHANTOM_DRAWS)
     real_KNE = asked.draws(real.data, "train", real.rows, REAL_DRAWS)
     patients = [str(line) for line in real.lines]
@@ -242,7 +243,7 @@ def table(figures: dict[str, Any]) -> str:
 
     left = ", ".join(f"{count} {why}" for why, count in figures["left_out"].items()) or "none"
     lines = [
-        f"{figures['n_used']} of {figures['n_truth']} studies asked, {figures['n']} with a known LVEF; left out: {left}.",
+        f"{figures['n_used']} of {figures['n_truth']} asked, {figures['n']} with a known LVEF. Left out: {left}.",
         "",
         "| | n | " + " | ".join(arms) + " |",
         "|---|---|" + "---|" * len(arms),

@@ -27,15 +27,16 @@ GROUPS = Path(__file__).parent.parent / "configs" / "transfer_groups.yaml"
 
 
 class Asked:
-    """`arm`: "model" or "shuffled", a trained run of the workdir; "random_init", that of "model" before training."""
+    """The newest checkpoint of the training run in `run`, or with `untrained` its model as it was before training;
+    `data`: the records it was trained on."""
 
-    def __init__(self, workdir: Path, arm: str):
-        self._data = workdir / "data"
-        if arm == "random_init":
-            self._run = workdir_lib.load(workdir / "model")
+    def __init__(self, run: Path, data: Path, *, untrained: bool = False):
+        self._data = data
+        if untrained:
+            self._run = workdir_lib.load(run)
             self._params = self._run.model.init(rng.stream(self._run.config.train.seed, "init"))
         else:
-            self._run, self._params, _, _ = embed.open_run(str(workdir / arm), None, None)
+            self._run, self._params, _, _ = embed.open_run(str(run), None, None)
         self._image = jax.jit(self._run.model.encode_image)
         self._text = jax.jit(self._run.model.encode_text)
         self._groups = {str(k).casefold(): v for k, v in yaml.safe_load(GROUPS.read_text()).items()}

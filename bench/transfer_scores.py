@@ -76,8 +76,8 @@ def measurement(truth_N: np.ndarray, said_N: np.ndarray, mean: float, patients: 
 
 
 def groups(names: Sequence[str], score_NG: np.ndarray, of_G: Sequence[str], patients: Sequence[str]) -> dict[str, Any]:
-    """How well each group's score ranks its studies above the others (`auroc/NAME`, and the mean `auroc`), and how often
-    the highest score is the right group's (`accuracy`). Studies without a name are left out."""
+    """How well each group's score ranks its studies above the others (`auroc/NAME`, and the mean `auroc`), and how
+    often the highest score is the right group's (`accuracy`). Studies without a name are left out."""
     known = np.array([i for i, name in enumerate(names) if name], int)
     out: dict[str, Any] = {"n": len(known), "chance/accuracy": 1 / len(of_G) if len(of_G) else None}
     if len(of_G) < 2 or not len(known):

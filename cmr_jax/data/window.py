@@ -22,7 +22,7 @@ def motion_centre(stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, flo
     The centre of gravity of the squared range over the phases, all slices together, in a window that moves with it:
     a bright vessel or a ghost far away has no say.
     """
-    S, T, H, W = stack_STHW.shape
+    _, T, H, W = stack_STHW.shape
     if T < 2:
         return 0.0, 0.0
     least, most = stack_STHW.min(axis=1), stack_STHW.max(axis=1)
