@@ -42,7 +42,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "undistorted": (
         "no turning, zoom, gamma, shading, blur, noise",
-        {f"data.{name}": 0.0 for name in ("rotation_deg", "zoom", "gamma", "shading", "blur", "noise")},
+        {f"data.{name}": 0.0 for name in ("rotate_degrees", "scale", "gamma", "shading", "blur", "noise")},
     ),
 }
 _COLUMNS = (

@@ -33,11 +33,12 @@ class DataConfig:
     phase_roll: bool = True
     shift_px: int = 2
     intensity: float = 0.1
+    # Turned about the centre by up to so many degrees either way, and made larger or smaller by up to this share.
+    rotate_degrees: float = 0.0
+    scale: float = 0.0
     slice_jitter: bool = True
-    # One draw a study, uniform up to: degrees either way; part larger or smaller; exponent of gamma, of coil shading
-    # over half the window, either way; blur, 0 to 1 (a mean of three pixels); noise as part of the whole range.
-    rotation_deg: float = 0.0
-    zoom: float = 0.0
+    # One draw a study, uniform up to: exponent of gamma, of coil shading over half the window, either way; blur, 0 to 1
+    # (a mean of three pixels); noise as part of the whole range.
     gamma: float = 0.0
     shading: float = 0.0
     blur: float = 0.0
@@ -172,6 +173,14 @@ class TrainConfig:
     eval_every: int = 0
     # Updates with a loss or gradient that is not finite are skipped; this many in a row end the run.
     max_skipped: int = 10
+    # A loss this many times the usual one is a spike: counted, as many in a row end the run, and a state that leads to
+    # one never becomes the last good checkpoint.
+    spike_factor: float = 10.0
+    # Without progress for so long a process dumps its stacks, names the one that is late and ends the job; 0: never.
+    watchdog_seconds: int = 1800
+    # The first step that jax.profiler traces, and how many; 0: none.
+    profile_start: int = 0
+    profile_steps: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,9 +291,11 @@ def _check(config: Config) -> None:
         (config.data.brightness in ("record", "heart"), "data.brightness is one of record, heart"),
         *(
             (getattr(config.data, name) >= 0, f"data.{name} is 0 or more")
-            for name in ("rotation_deg", "zoom", "gamma", "shading", "blur", "noise")
+            for name in ("gamma", "shading", "blur", "noise")
         ),
         (config.data.blur <= 1, "data.blur lies in [0, 1]"),
+        (0 <= config.data.rotate_degrees <= 180, "data.rotate_degrees lies in [0, 180]"),
+        (0 <= config.data.scale < 1, "data.scale lies in [0, 1)"),
         (0 <= config.data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
         (
             config.data.text_sampling in ("none", "section", "sentence"),
@@ -310,6 +321,8 @@ def _check(config: Config) -> None:
         (train.batch_size >= 2, "train.batch_size must be at least 2: a contrastive loss needs a negative"),
         (train.log_every >= 1, "train.log_every must be at least 1"),
         (train.max_skipped >= 1, "train.max_skipped must be at least 1"),
+        (train.spike_factor > 1, "train.spike_factor must be more than 1"),
+        (train.watchdog_seconds >= 0, "train.watchdog_seconds is a time, or 0 for none"),
         (train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
         (config.mesh.fsdp >= 1, "mesh.fsdp must be at least 1"),
         (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),

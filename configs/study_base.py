@@ -3,8 +3,9 @@
 Where the choices come from: ViT-B/16 at 224 px, and up to 512 tokens of text (CMR-CLIP, code; long text: BMC-LongCLIP);
 patch dropout 0.5 (FLIP, arXiv 2212.00794: as good at half the cost); sampled sentences as extra positives (DreamLIP,
 arXiv 2403.17007); view dropout, masked attention pooling (EchoPrime); sigmoid loss, its bias and temperature (SigLIP,
-arXiv 2303.15343, section 3.2). Views and learning rate are ours, and tubelets of 4 of 16 frames, which keep a study at
-2.4 TFLOP forward, below the 2.97 of CMR-CLIP's 64 frames. A still picture (LGE) fills one of its slot's four tubelets.
+arXiv 2303.15343, section 3.2). Views, augmentations and learning rate are ours, and tubelets of 4 of 16 frames, which
+keep a study at 2.4 TFLOP forward, below the 2.97 of CMR-CLIP's 64 frames. A still picture (LGE) fills one of its slot's
+four tubelets.
 No figure of a trained model stands behind this file yet.
 
 Records: `preprocessing.run --image_size 224 --spacing_mm 1.4` keeps 314 mm around the heart.
@@ -36,6 +37,8 @@ def get_config() -> ConfigDict:
             fallback_views=("cine_lax", "lge_lax", "cine_lvot", "cine_rvot", "scout", "unknown"),
             sections=("findings", "impression"),
             shift_px=8,
+            rotate_degrees=10.0,
+            scale=0.1,
             view_dropout=0.2,
             text_sampling="sentence",
             num_threads=16,

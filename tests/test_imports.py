@@ -41,13 +41,14 @@ KEPT_IN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("orbax", ("cmr_jax/train/checkpoint.py",)),
     ("ml_collections", ("configs/", "cmr_jax/bin/")),
     ("pydicom", ("preprocessing/",)),
+    ("nibabel", ("preprocessing/public/",)),
     ("tensorflow_datasets", ("preprocessing/",)),
     ("tensorflow", ()),
     ("cmr_jax.bin", ("cmr_jax/bin/",)),
     ("configs", ("cmr_jax/bin/", "configs/")),
     ("flax", ("cmr_jax/models/",)),
     ("absl", ("cmr_jax/bin/", "cmr_jax/cli.py", "launch/", "preprocessing/run.py", "preprocessing/verify.py",
-              "preprocessing/remove.py",
+              "preprocessing/remove.py", "preprocessing/public/__main__.py",
               "preprocessing/phantom/__main__.py")),
 )  # fmt: skip
 

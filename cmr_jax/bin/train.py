@@ -13,7 +13,9 @@ from cmr_jax.evals.evaluators import retrieval_evaluator
 from cmr_jax.structs import Metrics
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.loop import train
+from cmr_jax.train.perf import Clock, use_compile_cache
 from cmr_jax.train.stop import EXIT_REQUEUE, Stopped, StopSignal
+from cmr_jax.train.watchdog import Watchdog
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment, such as configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where config.json, metrics.jsonl, checkpoints/ and tensorboard/ go.")
@@ -33,9 +35,10 @@ def _main() -> int:
         raise InputError("no config file there: --config names a file such as configs/demo.py") from None
     if _DISTRIBUTED.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    clock = Clock()
     try:
         with StopSignal() as stop:  # before anything that takes time
-            run, last = _train(settings, stop)
+            run, last = _train(settings, stop, clock)
     except Stopped as stopped:
         print(f"{stopped} and saved; started again in the same workdir it continues", file=sys.stderr)
         return EXIT_REQUEUE
@@ -44,8 +47,15 @@ def _main() -> int:
     return 0
 
 
-def _train(settings: config.Config, stop: StopSignal) -> tuple[workdir_lib.Run, Metrics]:
+def _train(settings: config.Config, stop: StopSignal, clock: Clock) -> tuple[workdir_lib.Run, Metrics]:
     run = workdir_lib.prepare(Path(_WORKDIR.value or ""), settings)
+    use_compile_cache(run.workdir)
+    process, processes, seconds = jax.process_index(), jax.process_count(), run.config.train.watchdog_seconds
+    with Watchdog(run.workdir, process, processes, seconds) as watchdog:
+        return run, _train_in(run, stop, clock, watchdog)
+
+
+def _train_in(run: workdir_lib.Run, stop: StopSignal, clock: Clock, watchdog: Watchdog) -> Metrics:
     data = run.config.data.path
     evaluators = []
     if run.config.train.eval_every:
@@ -53,7 +63,10 @@ def _train(settings: config.Config, stop: StopSignal) -> tuple[workdir_lib.Run, 
         if len(val.split):
             evaluators.append(retrieval_evaluator(run.model, val, sharding.make_mesh(run.config.mesh)))
     loader = run.loader(data, "train")
-    return run, train(run.config, run.model, loader, run.workdir, evaluators=evaluators, stop_after=stop.due)
+    return train(
+        run.config, run.model, loader, run.workdir,
+        evaluators=evaluators, stop_due=stop.due, beat=watchdog.beat, clock=clock,
+    )  # fmt: skip
 
 
 def main() -> None:

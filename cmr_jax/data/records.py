@@ -66,13 +66,14 @@ class Split:
         for entry in manifest["splits"][split]["shards"]:
             index = _open_index(Path(path), entry)
             self._rows += [(len(self._shards), offset, length, crc) for offset, length, crc in index.records]
-            self._shards.append((entry["name"], _map_file(Path(path) / entry["name"])))
+            self._shards.append((entry["name"], np.frombuffer(_map_file(Path(path) / entry["name"]), np.uint8)))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, row: int) -> Example:
-        """The study at `row`, as `schema.fields` says. Arrays are read-only."""
+        """The study at `row`, as `schema.fields` says. Arrays are read-only; its frames are the mapped file
+        itself: they are read from the disk once, by the check of their CRC, and never copied."""
         shard, offset, length, crc = self._rows[row]
         name, data = self._shards[shard]
         payload = data[offset : offset + length]
@@ -104,10 +105,87 @@ def _map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def decode(payload: bytes, fields: dict[str, schema.Field]) -> Example:
-    """A serialized `tf.train.Example` to str, list of str, or NumPy array a field."""
-    features = _example_class().FromString(payload).features.feature
-    return {name: _decode_field(features[name], field) for name, field in fields.items()}
+def decode(payload: bytes | np.ndarray, fields: dict[str, schema.Field]) -> Example:
+    """A serialized `tf.train.Example`, as bytes or as uint8, to str, list of str, or NumPy array a field."""
+    payload = payload if isinstance(payload, np.ndarray) else np.array(memoryview(payload))
+    raw, rest = _take_out(payload, {name.encode() for name, field in fields.items() if field.raw})
+    features = _example_class().FromString(rest).features.feature
+    return {
+        name: _shaped(raw[name.encode()], field) if name.encode() in raw else _decode_field(features[name], field)
+        for name, field in fields.items()
+    }
+
+
+# Tags of a field of length-delimited kind: number 1, which is all that the way to a value has, and 2, a map's value.
+_ONE, _TWO = 0x0A, 0x12
+# Bytes from which on an entry is worth taking out.
+_LARGE = 4096
+
+
+def _take_out(payload: np.ndarray, names: set[bytes]) -> tuple[dict[bytes, np.ndarray], bytes]:
+    """The large byte strings among the features `names`, as views, and a serialized Example of all the others.
+
+    protobuf would copy them twice. Whatever is not written exactly as a serializer writes it is left to protobuf.
+    """
+    found: dict[bytes, np.ndarray] = {}
+    head = payload[:20].tobytes()
+    length, at = _varint(head, 1)
+    if head[:1] != bytes([_ONE]) or at + length != len(payload):
+        return {}, payload.tobytes()
+    kept, start = [], at
+    while at < len(payload):
+        head = payload[at : at + 80].tobytes()
+        length, body = _varint(head, 1)
+        end = at + body + length
+        if head[0] != _ONE or end > len(payload):
+            return {}, payload.tobytes()
+        if length >= _LARGE and (value := _value_of(head[body:], length)) is not None and value[0] in names:
+            key, size = value
+            found[key] = payload[end - size : end]
+            kept.append(payload[start:at].tobytes())
+            start = end
+        at = end
+    kept.append(payload[start:].tobytes())
+    features = b"".join(kept)
+    return found, bytes([_ONE]) + _as_varint(len(features)) + features
+
+
+def _value_of(entry: bytes, length: int) -> tuple[bytes, int] | None:
+    """Name and size of the one byte string that ends an entry of a map of features, whose first bytes are `entry`."""
+    size, at = _varint(entry, 1)
+    key, at = entry[at : at + size], at + size
+    for tag in (_TWO, _ONE, _ONE):  # the map's value, its bytes_list, and of that a value: each must fill what it is in
+        if entry[0] != _ONE or entry[at : at + 1] != bytes([tag]) or at + 11 > len(entry):
+            return None
+        size, at = _varint(entry, at + 1)
+        if at + size != length:
+            return None
+    return key, size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that is written at `at`, and where it ends."""
+    value = shift = 0
+    while at < len(data):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return value, at
+
+
+def _as_varint(value: int) -> bytes:
+    out = []
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _shaped(raw: Any, field: schema.Field) -> np.ndarray:
+    return np.frombuffer(raw, field.dtype).reshape(tuple(-1 if d is None else d for d in field.shape))
 
 
 def _decode_field(feature: Any, field: schema.Field) -> Any:
@@ -115,8 +193,7 @@ def _decode_field(feature: Any, field: schema.Field) -> Any:
         values = [v.decode() for v in feature.bytes_list.value]
         return values if field.shape else values[0]
     if field.raw:
-        shape = tuple(-1 if d is None else d for d in field.shape)
-        return np.frombuffer(feature.bytes_list.value[0], field.dtype).reshape(shape)
+        return _shaped(feature.bytes_list.value[0], field)
     values = feature.float_list.value if field.dtype.startswith("float") else feature.int64_list.value
     return np.array(values, field.dtype)
 

@@ -120,8 +120,9 @@ def index_name(shard: str) -> str:
 
 
 def masked_crc(data: Any) -> int:
-    """The CRC-32C of TFRecord framing, masked as that format wants it."""
-    crc = google_crc32c.value(bytes(data))
+    """The CRC-32C of TFRecord framing, masked as that format wants it. `bytes`, or a read-only uint8 array, which is
+    not copied."""
+    crc = google_crc32c.value(data if isinstance(data, np.ndarray) else bytes(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -66,3 +66,20 @@ def heart_levels(stack_STHW: np.ndarray, centre: tuple[float, float], spacing_mm
         return steps.astype(np.uint8)
     stretched = _LEVELS[0] + (steps - low) * ((_LEVELS[1] - _LEVELS[0]) / (high - low))
     return np.rint(np.clip(stretched, 0, 255)).astype(np.uint8)
+
+
+def cut(frames_THW: np.ndarray, centre: tuple[float, float], size: int) -> np.ndarray:
+    """The window of `size` pixels about `centre` (row, column, from the middle), to a whole pixel: `T size size`, 0
+    outside."""
+    T = len(frames_THW)
+    out = np.zeros((T, size, size), frames_THW.dtype)
+    spans = []
+    for length, off in zip(frames_THW.shape[1:], centre, strict=True):
+        start = (length - size) // 2 + round(off)
+        low, high = max(start, 0), max(min(start + size, length), 0)
+        spans.append((slice(low, max(high, low)), slice(low - start, max(high, low) - start)))
+    (rows, to_rows), (cols, to_cols) = spans
+    part = frames_THW[:, rows, cols]
+    if part.size:
+        out[:, to_rows, to_cols] = part
+    return out

@@ -1,7 +1,7 @@
 """Embeddings of a dataset, or of prompts, by a trained model: the step before any score."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,12 @@ def embed_split(
     batch_size: int = 32,
     progress: bool = False,
     place: partial.Place | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit float32 image and text embeddings of every study of a split, in row order: `N E` each.
 
     Collective: every process loads its part of each batch and gets the whole result. With `place` they are written
-    there batch by batch, after what an earlier call has left.
+    there batch by batch, after what an earlier call has left. `between` is called before every batch.
     """
     constrain = sharding.batch_constraint(mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -55,6 +56,7 @@ def embed_split(
     batches = list(enumerate(eval_rows(len(loader.split), batch_size)))[place.done // batch_size :]
     shown = tqdm(batches, unit="batch", desc=f"embed {loader.split.name}", disable=None if progress else True)
     for number, (rows, real) in shown:
+        between()
         mine = host_rows(rows, jax.process_index(), jax.process_count())
         image, text = run(params, sharding.put_batch(loader.batch(mine), mesh))
         place.put(number * batch_size, np.asarray(image)[:real], np.asarray(text)[:real])

@@ -11,12 +11,12 @@ from cmr_jax.models.build import Model
 from cmr_jax.structs import Metrics, Params
 
 
-def retrieval_evaluator(model: Model, loader: Loader, mesh: Mesh) -> Callable[[Params], Metrics]:
-    """`params -> {"val/image_to_text/R@1": …}`, duplicate-aware."""
+def retrieval_evaluator(model: Model, loader: Loader, mesh: Mesh) -> Callable[[Params, Callable[[], None]], Metrics]:
+    """`(params, between) -> {"val/image_to_text/R@1": …}`, duplicate-aware. `between` is called between batches."""
     hashes = [loader.split[row]["report_hash"] for row in range(len(loader.split))]
 
-    def evaluate(params: Params) -> Metrics:
-        image_NE, text_NE = embed_split(model, params, loader, mesh)
+    def evaluate(params: Params, between: Callable[[], None] = lambda: None) -> Metrics:
+        image_NE, text_NE = embed_split(model, params, loader, mesh, between=between)
         found = retrieval.metrics(image_NE, text_NE, relevant_ids=hashes)
         return {f"val/{name}": value for name, value in found.items()}
 

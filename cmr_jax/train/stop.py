@@ -14,23 +14,28 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stopped(Exception):
-    """Training ended before its last step because it was asked to; `step` is saved."""
+    """Training ended before its last step because it was asked to; `step` is saved (or is 0, and nothing was done)."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped after step {step}")
         self.step = step
 
 
+class EvaluationLeft(Exception):
+    """An evaluation was broken off, because training is to stop."""
+
+
 class StopSignal:
     """Inside `with`, SIGTERM and SIGUSR1 (schedulers' warnings before they kill) only raise a flag.
 
-    Among several processes the one that was warned tells the others, and all agree on the step to stop after: jax's own
-    preemption service does that, and listens to SIGTERM by itself.
+    Among several processes the one that was warned tells the others, and all agree where to stop: jax's own preemption
+    service does that, and listens to SIGTERM by itself.
     """
 
     def __init__(self) -> None:
         self._several = jax.process_count() > 1
         self._asked = False
+        self._polls = 0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -46,8 +51,12 @@ class StopSignal:
     def _note(self, number: int, _: types.FrameType | None) -> None:
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
-        self._asked = True
+        else:
+            self._asked = True
 
-    def due(self, step: int) -> bool:
-        """True where all processes are to stop after `step`; to be asked once after every step, by all of them."""
-        return multihost_utils.reached_preemption_sync_point(step) if self._several else self._asked
+    def due(self) -> bool:
+        """True from the moment on at which all processes are to stop; all of them ask equally often."""
+        if self._several and not self._asked:
+            self._polls += 1
+            self._asked = multihost_utils.reached_preemption_sync_point(self._polls)
+        return self._asked

@@ -23,6 +23,7 @@ CONFIG = "config.json"
 # A run may be continued with these changed; anything else would silently be another experiment.
 MAY_CHANGE = ("data.path", "data.num_threads", "data.prefetch", "mesh", "train.steps", "train.log_every")
 MAY_CHANGE += ("train.checkpoint_every", "train.keep_checkpoints", "train.eval_every")
+MAY_CHANGE += ("train.max_skipped", "train.spike_factor", "train.watchdog_seconds", "train.profile_")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,11 +18,14 @@ class MetricsWriter:
 
     def __init__(self, workdir: Path, start_step: int):
         self._path = workdir / "metrics.jsonl"
+        self.evaluated_at_start = False  # there is a line of an evaluation at start_step
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= start_step]
             temporary = self._path.with_suffix(".tmp")
             temporary.write_text("".join(line + "\n" for line in kept))
             temporary.replace(self._path)
+            at_start = [name for line in map(json.loads, kept) if line["step"] == start_step for name in line]
+            self.evaluated_at_start = any(name.startswith("val/") for name in at_start)
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 

@@ -55,7 +55,7 @@ def workdir(tmp_path_factory, python: str) -> Path:
         config = Config(
             data=DataConfig(
                 path=str(out / "data"), views=("cine_sax",) * 2, spacing_mm=6.0, centre="motion", brightness="heart",
-                rotation_deg=10.0, text_sampling="sentence", sections=("findings",), shuffle_pairs=arm == "shuffled",
+                rotate_degrees=10.0, text_sampling="sentence", sections=("findings",), shuffle_pairs=arm == "shuffled",
             ),
             model=dataclasses.replace(tiny.MODEL, text=dataclasses.replace(tiny.TEXT, vocab_size=0)),
             train=TrainConfig(steps=1, batch_size=8, seed=seed),

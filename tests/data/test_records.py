@@ -111,3 +111,49 @@ def test_no_dataset_no_manifest_other_schema(folder: Path, tmp_path: Path):
 def test_an_unknown_split_names_those_there_are(folder: Path):
     with pytest.raises(InputError, match="train, val, test"):
         records.Split(folder, "tets")
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value & 0x7F | 0x80]) + _varint(value >> 7) if value > 0x7F else bytes([value])
+
+
+def _written(number: int, body: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(body)) + body
+
+
+def _entry(name: bytes, value: bytes, *, value_first: bool = False, more: bytes = b"") -> bytes:
+    parts = [_written(1, name), _written(2, _written(1, _written(1, value) + more))]
+    return _written(1, b"".join(reversed(parts) if value_first else parts))
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        _entry(b"frames", PIXELS.tobytes()),
+        _entry(b"frames", PIXELS.tobytes(), value_first=True),
+        _entry(b"frames", PIXELS.tobytes(), more=_written(1, b"a second value")),
+        _entry(b"frames", PIXELS.tobytes()) + _written(9, b"?" * 5000),
+        _entry(b"other", b"x" * 9000) + _entry(b"frames", PIXELS.tobytes()),
+        _entry(b"a name of its own that is longer than what is looked at first" * 2, b"x" * 9000)
+        + _entry(b"frames", PIXELS.tobytes()),
+    ],
+    ids=["plain", "value first", "two values", "unknown field", "another large one", "long name"],
+)
+@pytest.mark.parametrize("outside", [b"", _written(5, b"not features")], ids=["", "beside"])
+def test_frames_are_found_however_they_are_written(frames: bytes, outside: bytes):
+    payload = _written(1, _entry(b"study_id", b"s1") + frames + _entry(b"report", b"words")) + outside
+    fields = {name: schema.fields(16)[name] for name in ("study_id", "frames", "report")}
+    found = records.decode(payload, fields)
+    np.testing.assert_array_equal(found["frames"], PIXELS)
+    assert found["study_id"] == "s1" and found["report"] == "words"
+
+
+def test_frames_are_not_copied(folder: Path):
+    large = datasets.write_dataset(folder.parent / "large", {"train": 2}, image_size=48, shards=1)
+    split = records.Split(large, "train")
+    example = split[1]
+    assert np.shares_memory(example["frames"], split._shards[0][1]) and not example["frames"].flags.writeable
+    np.testing.assert_array_equal(example["frames"], datasets.study(1, 48)["frames"])

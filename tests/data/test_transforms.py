@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cmr_jax.config import DataConfig, VideoConfig
 from cmr_jax.data import schema, transforms
@@ -165,3 +166,69 @@ def test_a_view_that_the_model_never_reads_is_not_the_one_that_stays():
     for seed in range(20):
         hidden = transforms.draw_hidden_views(example, ("cine_sax",), 0.99, np.random.default_rng(seed))
         assert hidden == frozenset()
+
+
+def _smooth(size: int = 40) -> np.ndarray:
+    """Two frames without edges, dark towards their border."""
+    y, x = np.mgrid[:size, :size] / (size - 1) * 2 - 1
+    bowl = np.clip(1 - y**2 - x**2, 0, 1)
+    return np.stack([255 * bowl * (0.5 + 0.5 * np.sin(3 * y + x)), 200 * bowl**2]).astype(np.uint8)
+
+
+def test_a_warp_by_whole_steps_is_exact():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 12, 12), np.uint8)
+    np.testing.assert_array_equal(transforms.warp(frames, 0.0, 1.0, (0, 0)), frames)
+    np.testing.assert_array_equal(transforms.warp(frames, 90.0, 1.0, (0, 0)), np.rot90(frames, axes=(1, 2)))
+    moved = transforms.warp(frames, 0.0, 1.0, (2, -1))
+    np.testing.assert_array_equal(moved[:, 2:, :-1], frames[:, :-2, 1:])
+    assert not moved[:, :2].any() and not moved[:, :, -1].any()
+    assert (transforms.warp(np.full((1, 12, 12), 255, np.uint8), 7.0, 1.3, (0, 0)) == 255).all()
+
+
+@pytest.mark.parametrize(("degrees", "scale"), [(10.0, 1.0), (-25.0, 1.1), (3.0, 0.8)])
+def test_a_warp_is_that_of_a_general_resampling(degrees: float, scale: float):
+    frames = _smooth()
+    c, s = np.cos(np.radians(degrees)) / scale, np.sin(np.radians(degrees)) / scale
+    matrix, centre = np.array([[c, s], [-s, c]]), np.full(2, 19.5)
+    found = transforms.warp(frames, degrees, scale, (1, 2)).astype(float)
+    for ours, frame in zip(found, frames.astype(float), strict=True):
+        offset = centre - matrix @ (centre + np.array([1, 2]))
+        theirs = ndimage.affine_transform(frame, matrix, offset, order=1)  # type: ignore[arg-type]
+        assert np.abs(ours - theirs).max() < 3  # a sixteenth of a pixel of the steepest slope, and rounding
+    back = transforms.warp(transforms.warp(frames, degrees, scale, (0, 0)), -degrees, 1 / scale, (0, 0))
+    assert np.abs(back.astype(float) - frames)[:, 10:30, 10:30].mean() < 2
+
+
+def test_turn_and_scale_stay_in_their_range_and_are_one_for_all_frames():
+    y, x = np.mgrid[:41, :41] - 20
+    spot = np.where((y - 0) ** 2 + (x - 10) ** 2 <= 9, 255, 0).astype(np.uint8)  # ten pixels to the right of the middle
+    config = DataConfig(shift_px=0, intensity=0.0, rotate_degrees=20.0, scale=0.25)
+    angles, radii = [], []
+    for seed in range(60):
+        frames = transforms.augment(np.stack([spot, spot]), config, np.random.default_rng(seed))
+        np.testing.assert_array_equal(frames[0], frames[1])
+        weight = frames[0] / frames[0].sum()
+        down, right = (weight * y).sum(), (weight * x).sum()
+        angles.append(np.degrees(np.arctan2(-down, right)))
+        radii.append(np.hypot(down, right) / 10)
+    assert -20.5 < min(angles) < -15 and 15 < max(angles) < 20.5
+    assert 0.79 < min(radii) < 0.85 and 1.18 < max(radii) < 1.26
+    with_none = DataConfig(shift_px=0, intensity=0.0)
+    np.testing.assert_array_equal(transforms.augment(spot[None], with_none, np.random.default_rng(0)), spot[None])
+
+
+def test_no_default_mirrors():
+    """A heart and its mirror image are two hearts: no draw of any augmentation makes one of the other."""
+    frames = np.zeros((1, 41, 41), np.uint8)
+    frames[:, 10:31, 10:13] = 255  # an F, whose mirror image no turn makes
+    frames[:, 10:13, 10:26] = 255
+    frames[:, 19:22, 10:20] = 255
+    config = DataConfig(shift_px=2, intensity=0.1, rotate_degrees=15.0, scale=0.1)
+
+    def likeness(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.corrcoef(ndimage.gaussian_filter(a.astype(float), 2).ravel(),
+                                 ndimage.gaussian_filter(b.astype(float), 2).ravel())[0, 1])  # fmt: skip
+
+    for seed in range(40):
+        (made,) = transforms.augment(frames, config, np.random.default_rng(seed))
+        assert likeness(made, frames[0]) > likeness(made, frames[0, :, ::-1]), seed

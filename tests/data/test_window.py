@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmr_jax.config import DataConfig, VideoConfig
-from cmr_jax.data import distort, transforms, window
+from cmr_jax.data import transforms, window
 
 SPACING = 3.0
 PLAIN = DataConfig(views=("cine_sax",), spacing_mm=SPACING, phase_roll=False, shift_px=0, intensity=0.0)
@@ -63,25 +63,18 @@ def test_the_model_sees_the_heart_in_the_middle_wherever_it_lay():
     assert np.abs(a - b)[..., inside].mean() < 12
 
 
-def test_sampling_without_a_turn_is_a_cut():
-    frames = np.random.default_rng(0).integers(0, 255, (3, 20, 20), dtype=np.uint8)
-    np.testing.assert_array_equal(distort.sample(frames, np.eye(2), (0.0, 0.0), 10), frames[:, 5:15, 5:15])
-    moved = distort.sample(frames, np.eye(2), (2.0, -3.0), 10)
-    np.testing.assert_array_equal(moved, frames[:, 7:17, 2:12])
-    assert not distort.sample(frames, np.eye(2), (40.0, 0.0), 10).any()
-
-
-def test_a_quarter_turn_is_no_mirror():
-    frames = np.random.default_rng(1).integers(0, 255, (1, 21, 21), dtype=np.uint8)
-    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
-    turned = distort.sample(frames, quarter, (0.0, 0.0), 21)[0]
-    same = [np.abs(turned.astype(int) - np.rot90(frames[0], k).astype(int)).max() for k in (1, 3)]
-    assert min(same) <= 1
+def test_a_window_beyond_the_picture_is_black():
+    frames = np.random.default_rng(0).integers(1, 255, (3, 20, 20), dtype=np.uint8)
+    np.testing.assert_array_equal(window.cut(frames, (0.0, 0.0), 10), frames[:, 5:15, 5:15])
+    np.testing.assert_array_equal(window.cut(frames, (2.0, -3.0), 10), frames[:, 7:17, 2:12])
+    over = window.cut(frames, (8.0, 0.0), 10)
+    np.testing.assert_array_equal(over[:, :7], frames[:, 13:, 5:15])
+    assert not over[:, 7:].any() and not window.cut(frames, (40.0, 0.0), 10).any()
 
 
 def test_draws_differ_and_evaluation_does_not():
     data = dataclasses.replace(
-        PLAIN, centre="motion", rotation_deg=20.0, zoom=0.1, gamma=0.3, shading=0.3, blur=0.5, noise=0.02
+        PLAIN, centre="motion", rotate_degrees=20.0, scale=0.1, gamma=0.3, shading=0.3, blur=0.5, noise=0.02
     )
     video, one = VideoConfig(image_size=32, frames=8), example(beating(3, 3))
     draws = [transforms.study_arrays(one, data, video, np.random.default_rng(s))["video_BVTHW"] for s in (0, 0, 1)]

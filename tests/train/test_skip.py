@@ -23,11 +23,13 @@ from tests import datasets, tiny
 
 @dataclasses.dataclass(frozen=True)
 class Poisoned:
-    """Its gradient is not finite for the batches with these numbers; with `only_gradient` its loss is."""
+    """Its gradient is not finite for the batches with these numbers; with `only_gradient` its loss is. With `spike` both
+    are, but the pairs are wrong ones by so much."""
 
     config: Any
     bad: tuple[int, ...]
     only_gradient: bool = False
+    spike: float = 0.0
     num_views: int = 1
 
     def init(self, key: jax.Array) -> dict[str, Any]:
@@ -40,7 +42,9 @@ class Poisoned:
         bad = jnp.isin(number, jnp.array(self.bad, jnp.float32))
         pixels = batch.video_BVTHW[:, 0, 0, 0].astype(jnp.float32) / 255.0
         image = pixels @ params["image_head"]["kernel"]
-        if self.only_gradient:  # sqrt is 0 at 0, and has no slope there
+        if self.spike:  # wrong pairs, and sure of it
+            image = jnp.where(bad, -self.spike * image, image)
+        elif self.only_gradient:  # sqrt is 0 at 0, and has no slope there
             image = image + jnp.where(bad, jnp.sqrt(jnp.where(bad, image * 0.0, 1.0)), 0.0)
         else:
             image = image * jnp.where(bad, jnp.nan, 1.0)
@@ -53,7 +57,15 @@ class Poisoned:
         }
 
 
-def _run(tmp_path: Path, monkeypatch, bad: tuple[int, ...], *, only_gradient: bool = False, **settings: Any):
+def _run(
+    tmp_path: Path,
+    monkeypatch,
+    bad: tuple[int, ...],
+    *,
+    only_gradient: bool = False,
+    spike: float = 0.0,
+    **settings: Any,
+):
     from cmr_jax.train import loop
 
     data = datasets.write_dataset(tmp_path / "data", {"train": 24, "val": 0, "test": 0})
@@ -67,14 +79,14 @@ def _run(tmp_path: Path, monkeypatch, bad: tuple[int, ...], *, only_gradient: bo
             yield dataclasses.replace(batch, slice_BV=np.full_like(batch.slice_BV, number))
 
     monkeypatch.setattr(loop, "train_batches", numbered)
-    model: Any = Poisoned(run.config.model, bad, only_gradient)
+    model: Any = Poisoned(run.config.model, bad, only_gradient, spike)
     train(run.config, model, run.loader(data, "train"), run.workdir)
     return run.workdir
 
 
 def _lines(workdir: Path) -> dict[int, dict[str, float]]:
     found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {int(line["step"]): line for line in found}
+    return {int(line["step"]): line for line in found if "loss" in line}
 
 
 def _params(workdir: Path, step: int) -> np.ndarray:
@@ -103,9 +115,31 @@ def test_twenty_in_a_row_end_the_run_and_leave_the_last_good_state(tmp_path: Pat
         _run(tmp_path, monkeypatch, tuple(range(5, 25)))
     workdir = tmp_path / "run"
     assert [step for step, line in _lines(workdir).items() if line["skipped"]] == list(range(5, 14))
-    newest = Checkpoints(workdir / "checkpoints").newest_whole()
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    newest, good = checkpoints.newest_whole(), checkpoints.last_good()
     assert newest is not None
     np.testing.assert_array_equal(_params(workdir, newest), _params(workdir, 4))
+    # No loss has shown that the state after step 4 is good; that of step 4 has shown it of the one before.
+    assert good is not None and good["step"] == 3
+
+
+def test_a_spike_is_lived_through_and_its_state_is_not_the_last_good_one(tmp_path: Path, monkeypatch):
+    workdir = _run(tmp_path, monkeypatch, (12,), spike=2e4, steps=13, keep_checkpoints=1)
+    lines = _lines(workdir)
+    assert [step for step, line in lines.items() if line["spikes"]] == [12]
+    assert lines[12]["loss"] > 10 * np.median([lines[step]["loss"] for step in range(1, 12)])
+    # The state after step 11 met the spike; the one after 12 was made by it, and step 13 has shown it to be good.
+    assert (Checkpoints(workdir / "checkpoints").last_good() or {})["step"] == 12
+    assert np.isfinite(_params(workdir, 13)).all()
+
+
+def test_a_run_of_spikes_ends_it_and_the_last_good_state_outlives_rotation(tmp_path: Path, monkeypatch):
+    with pytest.raises(InputError, match="stopped at step 21: 10 updates in a row"):
+        _run(tmp_path, monkeypatch, tuple(range(12, 30)), spike=2e4, keep_checkpoints=2)
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    assert checkpoints.steps() == [10, 19, 20]
+    assert (checkpoints.last_good() or {})["step"] == 10
+    assert checkpoints.whole(10)
 
 
 def test_two_rows_of_nine_do_not_end_it(tmp_path: Path, monkeypatch):

@@ -1,74 +1,31 @@
-"""A scheduler's warning: the job saves, leaves with the code that queues it again, and ends where it would have."""
+"""A scheduler's warning, or none at all: the job ends where an undisturbed one does, step by step and bit by bit."""
 
-import json
+import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import datasets
+from tests.train.jobs import Job, lines, losses, saved
 
 STEPS = 12
-FLAGS = (
-    "--config=configs/demo.py", "--config.train.batch_size=16", "--config.train.log_every=1",
-    "--config.train.checkpoint_every=4", "--config.train.keep_checkpoints=100", f"--config.train.steps={STEPS}",
-    "--config.model.video.image_size=16", "--config.model.video.patch=8", "--config.model.video.width=32",
-    "--config.model.text.width=32", "--config.data.spacing_mm=0.0", "--config.data.sections=findings",
-)  # fmt: skip
+SHORT = (f"--config.train.steps={STEPS}", "--config.train.checkpoint_every=4", "--config.train.keep_checkpoints=100",
+         "--config.train.eval_every=3")  # fmt: skip
+LONG = ("--config.train.steps=50", "--config.train.checkpoint_every=5", "--config.train.eval_every=0")
 REQUEUE = 75
-
-
-def _lines(workdir: Path) -> list[dict[str, float]]:
-    try:
-        return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    except (OSError, ValueError):
-        return []
-
-
-def _losses(workdir: Path) -> dict[int, float]:
-    return {int(line["step"]): line["loss"] for line in _lines(workdir) if "loss" in line}
-
 
 # When to send the signal: what has to be seen in the workdir before.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
-    "compile": lambda workdir: (workdir / "config.json").exists(),
-    "train": lambda workdir: len(_losses(workdir)) >= 2,
+    "compile": lambda workdir: (workdir / "checkpoints").exists() or (workdir / "tensorboard").exists(),
+    "train": lambda workdir: len(losses(workdir)) >= 2,
     "save": lambda workdir: any((workdir / "checkpoints").glob("0*")),
-    "eval": lambda workdir: len(_losses(workdir)) >= 3,  # evaluates after step 3, and after every third
+    "eval": lambda workdir: len(losses(workdir)) >= 3,  # evaluates after step 3, and after every third
 }
-
-
-class Job:
-    def __init__(self, python: str, data: Path, workdir: Path, processes: int):
-        self.workdir = workdir
-        trainer = ["cmr_jax.bin.train"] if processes == 1 else ["launch.local", f"--processes={processes}", "--"]
-        self.command = [python, "-m", *trainer, *FLAGS, f"--workdir={workdir}", f"--config.data.path={data}"]
-        self.command += ["--config.train.eval_every=3"]
-        devices = f"--xla_force_host_platform_device_count={8 // processes}"
-        devices += " --xla_cpu_enable_concurrency_optimized_scheduler=false"
-        cache = str(data.parent / f"cache{processes}")
-        self.environment = {**os.environ, "XLA_FLAGS": devices, "JAX_COMPILATION_CACHE_DIR": cache}
-
-    def to_the_end(self) -> None:
-        done = subprocess.run(self.command, env=self.environment, capture_output=True, text=True, timeout=400)
-        assert done.returncode == 0, done.stderr[-3000:]
-
-    def signalled(self, number: int, moment: Callable[[Path], bool]) -> tuple[int, str]:
-        """Starts, sends the signal as soon as `moment` has come; returns exit code and stderr."""
-        running = subprocess.Popen(self.command, env=self.environment, stderr=subprocess.PIPE, text=True)
-        try:
-            while not moment(self.workdir):
-                assert running.poll() is None, running.stderr.read() if running.stderr else ""
-                time.sleep(0.002)
-            running.send_signal(number)
-            _, errors = running.communicate(timeout=120)
-            return running.returncode, errors
-        finally:
-            running.kill()
 
 
 @pytest.fixture(scope="module")
@@ -77,50 +34,112 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(python: str, data: Path) -> Callable[[int], dict[int, float]]:
-    made: dict[int, dict[int, float]] = {}
+def undisturbed(python: str, data: Path) -> Callable[..., Job]:
+    made: dict[tuple, Job] = {}
 
-    def losses(processes: int) -> dict[int, float]:
-        if processes not in made:
-            job = Job(python, data, data.parent / f"undisturbed{processes}", processes)
-            job.to_the_end()
-            made[processes] = _losses(job.workdir)
-        return made[processes]
+    def run(processes: int, settings: tuple[str, ...] = SHORT) -> Job:
+        key = (processes, settings)
+        if key not in made:
+            made[key] = Job(python, data, data.parent / f"undisturbed{len(made)}", processes, settings)
+            made[key].to_the_end()
+        return made[key]
 
-    return losses
-
-
-CASES = [("train", 1, signal.SIGTERM)]
-ALL_CASES = [
-    (moment, processes, number)
-    for number, processes in ((signal.SIGTERM, 1), (signal.SIGTERM, 2))
-    for moment in MOMENTS
-]  # fmt: skip
+    return run
 
 
-def _check(python: str, data: Path, tmp_path: Path, undisturbed, moment: str, processes: int, number: int) -> None:
-    want = undisturbed(processes)
-    job = Job(python, data, tmp_path / "run", processes)
-    code, errors = job.signalled(number, MOMENTS[moment])
+def _evaluations(workdir: Path) -> dict[int, dict[str, float]]:
+    found = [line for line in lines(workdir) if "val/image_to_text/R@1" in line]
+    assert len({line["step"] for line in found}) == len(found), "a step is evaluated twice"
+    return {int(line["step"]): line for line in found}
+
+
+def _check(python: str, data: Path, workdir: Path, undisturbed, moment: str, processes: int, number: int) -> None:
+    want = undisturbed(processes).workdir
+    job = Job(python, data, workdir, processes, SHORT)
+    code, errors, seconds = job.signalled(number, MOMENTS[moment])
     assert code == REQUEUE, errors[-3000:]
     assert "Traceback" not in errors
-    before = _losses(job.workdir)
-    saved = [int(p.stem) for p in (job.workdir / "checkpoints" / "manifests").glob("*.json")]
-    assert max(saved) == max(before) < STEPS, "the last step is saved"
+    before = losses(workdir)
+    assert max(saved(workdir), default=0) == max(before, default=0) < STEPS, "the last step is saved"
+    print(
+        f"{moment}, {processes} processes: left after step {max(before, default=0)}, {seconds:.1f} s after the signal"
+    )
     job.to_the_end()
-    assert _losses(job.workdir) == want
+    assert losses(workdir) == losses(want)
+    assert _evaluations(workdir) == _evaluations(want)
 
 
-@pytest.mark.parametrize(("moment", "processes", "number"), CASES)
-def test_a_warned_job_saves_and_goes_on(
-    python: str, data: Path, tmp_path: Path, undisturbed, moment: str, processes: int, number: int
-):
-    _check(python, data, tmp_path, undisturbed, moment, processes, number)
+def test_a_warned_job_saves_and_goes_on(python: str, data: Path, tmp_path: Path, undisturbed):
+    _check(python, data, tmp_path / "run", undisturbed, "train", 1, signal.SIGTERM)
+
+
+CASES = [(moment, processes, signal.SIGTERM) for processes in (1, 2) for moment in MOMENTS]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("moment", "processes", "number"), [*ALL_CASES, ("train", 2, signal.SIGUSR1)])
+@pytest.mark.parametrize(("moment", "processes", "number"), [*CASES, ("train", 2, signal.SIGUSR1)])
 def test_a_warned_job_at_any_moment(
     python: str, data: Path, tmp_path: Path, undisturbed, moment: str, processes: int, number: int
 ):
-    _check(python, data, tmp_path, undisturbed, moment, processes, number)
+    _check(python, data, tmp_path / "run", undisturbed, moment, processes, number)
+
+
+def _kills(
+    python: str, data: Path, folder: Path, settings: tuple[str, ...], kills: int, want: dict[int, float]
+) -> None:
+    """Kills jobs (kill -9, the whole session) at random moments and starts them again, until it was `kills` times."""
+    rng = np.random.default_rng(kills)
+    done = finished = 0
+    job = Job(python, data, folder / "0", settings=settings)
+    while done < kills:
+        at = max(losses(job.workdir), default=0)
+        goal, pause = at + int(rng.integers(0, 12)), float(rng.uniform(0, 0.2))
+        running = job.start()
+        try:
+            alive = job.wait_for(running, lambda workdir, goal=goal: max(losses(workdir), default=0) >= goal)
+            if alive:
+                # No step to wait for: between the interpreter's start and the first step, then.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(pause if goal > at else float(rng.uniform(0, 8)))
+            alive = running.poll() is None
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+            running.communicate()
+        done += alive
+        print(f"kill {done}: run {finished}, {saved(job.workdir)} saved, at step {max(losses(job.workdir), default=0)}")
+        if not alive:
+            assert losses(job.workdir) == want
+            finished += 1
+            job = Job(python, data, folder / str(finished), settings=settings)
+    job.to_the_end()
+    assert losses(job.workdir) == want
+
+
+def test_a_killed_job_goes_on(python: str, data: Path, tmp_path: Path, undisturbed):
+    _kills(python, data, tmp_path, SHORT, 1, losses(undisturbed(1).workdir))
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_the_loss_of_every_step_as_it_is(python: str, data: Path, tmp_path: Path, undisturbed):
+    want = losses(undisturbed(1, LONG).workdir)
+    assert list(want) == list(range(1, 51))
+    _kills(python, data, tmp_path, LONG, 20, want)
+
+
+@pytest.mark.slow
+def test_a_job_goes_on_as_another_number_of_processes(python: str, data: Path, tmp_path: Path, undisturbed):
+    """Stopped after 25 of 50 steps as two processes, then one; and as one, then two."""
+    want = losses(undisturbed(1, LONG).workdir)
+    for first, then in ((2, 1), (1, 2)):
+        workdir = tmp_path / f"{first} then {then}"
+        job = Job(python, data, workdir, first, LONG)
+        code, errors, _ = job.signalled(signal.SIGTERM, lambda workdir: len(losses(workdir)) >= 24)
+        assert code == REQUEUE, errors[-3000:]
+        assert 24 <= max(saved(workdir)) < 50
+        Job(python, data, workdir, then, LONG).to_the_end()
+        found = losses(workdir)
+        assert list(found) == list(want)
+        np.testing.assert_allclose(list(found.values()), list(want.values()), rtol=1e-4)
+        worst = max(abs(found[step] / want[step] - 1) for step in want)
+        print(f"{first} then {then} processes: the loss of 50 steps within {worst:.1e}")

@@ -1,7 +1,8 @@
 import json
 from pathlib import Path
 
-from cmr_jax.train.perf import Clock
+import pytest
+
 from cmr_jax.train.writers import MetricsWriter
 
 
@@ -23,11 +24,16 @@ def test_lines_after_the_checkpoint_are_written_again_once(tmp_path: Path):
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
-def test_the_clock_shares_out_the_time_and_starts_anew():
-    clock = Clock()
-    with clock.span("data_wait"):
-        sum(range(100_000))
-    first = clock.read(steps=2)
-    assert 0 < first["perf/data_wait_share"] <= 1
-    assert first["perf/step_seconds"] > 0
-    assert "perf/data_wait_share" not in clock.read(steps=1)
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (['{"step": 2, "loss": 1.0}', '{"step": 2, "val/R@1": 9.0}', '{"step": 2, "ledger/step": 1.0}'], True),
+        (['{"step": 1, "val/R@1": 9.0}', '{"step": 2, "loss": 1.0}'], False),
+        (['{"step": 2, "loss": 1.0}', '{"step": 3, "val/R@1": 9.0}'], False),
+    ],
+)
+def test_an_evaluation_that_a_stop_left_out_is_missed(tmp_path: Path, lines: list[str], found: bool):
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    writer = MetricsWriter(tmp_path, 2)
+    writer.close()
+    assert writer.evaluated_at_start == found
