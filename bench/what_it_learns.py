@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
         {"data.centre": "image", "data.brightness": "record"},
     ),
     "undistorted": (
-        "no turning, zoom, gamma, shading, blur, noise",
+        "no turning, scaling, gamma, shading, blur, noise",
         {f"data.{name}": 0.0 for name in ("rotate_degrees", "scale", "gamma", "shading", "blur", "noise")},
     ),
 }
@@ -53,7 +54,7 @@ _COLUMNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", required=True, type=Path, help="made by launch/transfer.sh")
+    parser.add_argument("--workdir", type=Path, help="made by launch/transfer.sh; needed where a run is to be made")
     parser.add_argument("--dicom_dir", type=Path, help="DICOM of real hearts")
     parser.add_argument("--truth", type=Path, help="their truth table (see bench.transfer)")
     parser.add_argument("--out", required=True, type=Path, help="where runs and their figures go")
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--transfer", type=Path, help="a transfer.json to show in full")
+    parser.add_argument("--note", default="", help="what a reader must know of that transfer: phantoms, steps, limits")
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -71,10 +73,12 @@ def main() -> None:
         for arm in options.arms.split(",") if arm and not (options.out / f"{arm}-{seed}.json").exists()
     ]  # fmt: skip
     if todo:
+        if not options.workdir:
+            parser.error("--workdir is needed to make the runs that --out does not hold yet (or give --arms=)")
         _run_all(options, todo)
     runs = [json.loads(path.read_text()) for path in sorted(options.out.glob("*-*.json"))]
     whole = json.loads(options.transfer.read_text()) if options.transfer else None
-    text = table(runs, whole)
+    text = table(runs, whole, options.note)
     print(text)
     if options.table:
         options.table.write_text(text)
@@ -148,8 +152,8 @@ def first(split: Any, share: float) -> Any:
     return cut
 
 
-def table(runs: list[dict[str, Any]], whole: dict[str, Any] | None = None) -> str:
-    """All runs as Markdown, and what was not run; `whole`: the figures of one transfer, shown in full."""
+def table(runs: list[dict[str, Any]], whole: dict[str, Any] | None = None, note: str = "") -> str:
+    """All runs as Markdown, and what was not run; `whole`: the figures of one transfer, shown in full after `note`."""
     from bench import transfer
 
     lines = ["# What it learns", ""]
@@ -158,7 +162,8 @@ def table(runs: list[dict[str, Any]], whole: dict[str, Any] | None = None) -> st
     ]
     lines += ["nothing is fitted on real hearts. Intervals: 95 %, studies resampled, everything fitted held fixed.", ""]
     if whole is not None:
-        lines += ["## Transfer to real hearts", "", transfer.table(whole)]
+        lines += ["## Transfer to real hearts", "", *textwrap.wrap(note, 118), *([""] if note else [])]
+        lines.append(transfer.table(whole))
     done = [arm for arm in ARMS if any(r["arm"] == arm for r in runs)]
     if done:
         lines += ["## One thing changed at a time", "", "| arm | seeds | phantoms | steps | ", "|---|---|---|---|"]
