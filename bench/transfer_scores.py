@@ -72,7 +72,7 @@ def measurement(truth_N: np.ndarray, said_N: np.ndarray, mean: float, patients: 
         figures = regression.figures_of(truth, said, mean, weights_RN)
         return {ours: figures[theirs] for ours, theirs in names.items()}
 
-    return out | _with_intervals(of, [patients[i] for i in known])
+    return out | _with_intervals(of, [patients[int(i)] for i in known])
 
 
 def groups(names: Sequence[str], score_NG: np.ndarray, of_G: Sequence[str], patients: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def groups(names: Sequence[str], score_NG: np.ndarray, of_G: Sequence[str], pati
             **{f"auroc/{name}": area for name, area in zip(of_G, areas, strict=True)},
         }
 
-    return out | _with_intervals(of, [patients[i] for i in known])
+    return out | _with_intervals(of, [patients[int(i)] for i in known])
 
 
 def statements(score_NS: np.ndarray, right_N: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def asked(workdir: Path, tmp_path_factory, python: str) -> Path:
     lines[2]["lvef"], lines[3]["mass_g"], lines[4]["group"] = "", "", ""
     lines.append({**dict.fromkeys(transfer.COLUMNS, ""), "study_uid": "1.2.3.4", "lvef": "50"})
     with (folder / "truth.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, transfer.COLUMNS)
+        writer = csv.DictWriter(file, list[str](transfer.COLUMNS))
         writer.writeheader()
         writer.writerows(lines)
     done = _call(
