@@ -24,6 +24,11 @@ class DataConfig:
     # Millimetres a pixel of what the model sees, a whole multiple of the records'; then cut about the centre to
     # model.video.image_size. 0: the records' whole field of view, averaged down to that size.
     spacing_mm: float = 0.0
+    # What the window of the model is cut about: the "image", or the "motion" of a cine, which is its heart.
+    centre: str = "image"
+    # "record": as stored. "heart": what lies around the centre stretched to fixed levels, so that a bright chest wall
+    # or another coil makes no other heart.
+    brightness: str = "record"
     # Augmentations, training only. No mirror flip by default: it makes another heart.
     phase_roll: bool = True
     shift_px: int = 2
@@ -32,6 +37,12 @@ class DataConfig:
     rotate_degrees: float = 0.0
     scale: float = 0.0
     slice_jitter: bool = True
+    # One draw a study, uniform up to: exponent of gamma, of coil shading over half the window, either way; blur, 0 to 1
+    # (a mean of three pixels); noise as part of the whole range.
+    gamma: float = 0.0
+    shading: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
     # Chance that a view is hidden from a study in training; at least one view always stays.
     view_dropout: float = 0.0
     # A part of each report as an extra positive, anew in every step: "section" draws one of `sections`, "sentence" some
@@ -300,6 +311,13 @@ def _check(config: Config) -> None:
             model.arch == "study" or not any((*_dropped(video).values(), video.phase_depth, video.series_depth)),
             "model.video.phase_depth, series_depth and the dropouts beside them go with model.arch study",
         ),
+        (config.data.centre in ("image", "motion"), "data.centre is one of image, motion"),
+        (config.data.brightness in ("record", "heart"), "data.brightness is one of record, heart"),
+        *(
+            (getattr(config.data, name) >= 0, f"data.{name} is 0 or more")
+            for name in ("gamma", "shading", "blur", "noise")
+        ),
+        (config.data.blur <= 1, "data.blur lies in [0, 1]"),
         (0 <= config.data.rotate_degrees <= 180, "data.rotate_degrees lies in [0, 180]"),
         (0 <= config.data.scale < 1, "data.scale lies in [0, 1)"),
         (0 <= config.data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
