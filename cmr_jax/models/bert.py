@@ -11,6 +11,7 @@ from cmr_jax.config import TextConfig
 from cmr_jax.models.attention import attend, layer_norm, wide
 from cmr_jax.models.layers import Constrain, Stack, dropout, linear, masked_mean
 
+
 class BertBlock(nnx.Module):
     def __init__(self, config: TextConfig, dtype, rate: float, rngs: nnx.Rngs):
         self.rate, self.heads = rate, config.heads

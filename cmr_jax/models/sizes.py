@@ -91,7 +91,9 @@ def check_hugging_face(found: Mapping[str, Any], text: TextConfig, source: str) 
     if found.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(f"{source} has position_embedding_type {found['position_embedding_type']!r}, not 'absolute'")
     if not math.isclose(found.get("layer_norm_eps", text.norm_epsilon), text.norm_epsilon):
-        raise InputError(f"{source} has layer_norm_eps {found['layer_norm_eps']!r}, the config's model {text.norm_epsilon}")
+        raise InputError(
+            f"{source} has layer_norm_eps {found['layer_norm_eps']!r}, the config's model {text.norm_epsilon}"
+        )
 
 
 def _need(name: str, holds: Any) -> None:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -218,6 +220,31 @@ def test_pickles_need_torch_and_are_read_as_tensors_alone(tmp_path: Path, monkey
     state = weights.read_state(path)
     assert asked["weights_only"] is True
     assert list(state) == ["a.weight"] and state["a.weight"].dtype == np.float32
+
+
+def test_torch_s_own_files_are_read_and_one_that_would_run_code_is_not(exported: Path):
+    torch: Any = pytest.importorskip("torch", reason="torch is an extra")
+    state = safetensors.numpy.load_file(exported / FILES[0])
+    tensors = {f"module.{name}": torch.tensor(array) for name, array in state.items()}
+    for name in ("model.bin", "model.pth"):
+        torch.save({"epoch": 3, "state_dict": tensors}, exported / name)
+        _, params = pretrained.load_cmrclip(exported / name, exported / FILES[1])
+        for ours, array in weights.flat(_params(CONFIG) | {"log_scale": params["log_scale"]}).items():
+            np.testing.assert_array_equal(weights.flat(params)[ours], array)
+    torch.save({"state_dict": tensors, "when_read": _RunsCode(exported / "ran")}, exported / "evil.pth")
+    with pytest.raises(InputError, match="holds more than tensors"):
+        weights.read_state(exported / "evil.pth")
+    assert not (exported / "ran").exists()
+
+
+class _RunsCode:
+    """Pickled, it makes a folder when it is read."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.folder),))
 
 
 def test_released_names_are_for_the_released_model_alone(tmp_path: Path):
