@@ -64,6 +64,8 @@ class VideoConfig:
     depth: int = 3
     heads: int = 4
     mlp_ratio: int = 4
+    # Width inside the MLPs; 0: mlp_ratio times width.
+    mlp: int = 0
     # arch "study" only, like all up to `slice_dropout`. "divided": each of `depth` blocks attends along time, then over
     # the patches of a frame. "factorised": `depth` blocks within a frame, then `phase_depth` over the frames of a
     # series, each a mean of its patches.
@@ -79,8 +81,13 @@ class VideoConfig:
     # arch "concat" only. "zeros": temporal qkv 0 and projection weights 1, the published start, which never learns.
     # "zero_projection": normally drawn qkv and projection 0, which starts as the same image model and does.
     time_init: str = "zero_projection"
+    norm_epsilon: float = 1e-6
     # Weights to start from, read once: a released checkpoint, or a timm ViT (ImageNet), as safetensors.
     init_from: str = ""
+
+    @property
+    def mlp_width(self) -> int:
+        return self.mlp or self.mlp_ratio * self.width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +102,8 @@ class TextConfig:
     positions: int = 0
     # Of the hidden states of bert and distilbert, in training (0.1 as published).
     dropout: float = 0.0
+    # Of the norms of bert and distilbert.
+    norm_epsilon: float = 1e-12
     # Folder of a Hugging Face model (config.json, model.safetensors, vocab.txt) or a released checkpoint.
     init_from: str = ""
     # WordPiece vocabulary (vocab.txt, or tokenizer.json of this package); "": that of init_from's folder if it has one,
@@ -105,6 +114,12 @@ class TextConfig:
     depth: int = 2
     heads: int = 4
     mlp_ratio: int = 4
+    # Width inside the MLPs; 0: mlp_ratio times width.
+    mlp: int = 0
+
+    @property
+    def mlp_width(self) -> int:
+        return self.mlp or self.mlp_ratio * self.width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +302,7 @@ def _check(config: Config) -> None:
             text.positions == 0 or text.positions >= text.length,
             "model.text.positions is 0 or at least model.text.length",
         ),
+        (min(video.norm_epsilon, text.norm_epsilon) > 0, "norm_epsilon of model.video and model.text must be positive"),
         (0 <= text.dropout < 1, "model.text.dropout lies in [0, 1)"),
         (
             {model.image_head, model.text_head} <= {"linear", "relu_linear", "linear_bias"},
