@@ -18,7 +18,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from preprocessing.phantom.render import SLICE_MM, Plane
+from preprocessing.phantom.render import Plane
 
 VENDORS = ("siemens", "ge", "philips")
 _MACHINES = {
@@ -110,7 +110,7 @@ def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
 
 def _slice_gap(series: SeriesPlan) -> float:
     if series.scout or len(series.planes) < 2:
-        return SLICE_MM
+        return series.planes[0].thickness
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
@@ -119,7 +119,7 @@ def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     ds.SOPClassUID = MRImageStorage
     ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
     ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions = "GR", "SS", "" if series.scout else "CG"
-    ds.SliceThickness, ds.SpacingBetweenSlices = f"{SLICE_MM:g}", f"{_slice_gap(series):.4f}"
+    ds.SliceThickness, ds.SpacingBetweenSlices = f"{series.planes[0].thickness:g}", f"{_slice_gap(series):.4f}"
     ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = "3.4", "1.6", "50", 1
     ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
     ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
@@ -206,7 +206,7 @@ def _shared(series: SeriesPlan) -> Dataset:
         PixelMeasuresSequence=[
             _item(
                 PixelSpacing=decimals(np.full(2, plane.spacing)),
-                SliceThickness=f"{SLICE_MM:g}",
+                SliceThickness=f"{plane.thickness:g}",
                 SpacingBetweenSlices=f"{_slice_gap(series):.4f}",
             )
         ],
