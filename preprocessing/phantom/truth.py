@@ -202,8 +202,8 @@ def build(rng: np.random.Generator, body: np.random.Generator, targets: Targets,
 
 def _plain(heart: anatomy.Heart) -> anatomy.Heart:
     """Python's own numbers: NumPy's would turn float32 pictures into float64."""
-    fields = dataclasses.asdict(heart)
-    return anatomy.Heart(**{name: float(v) if isinstance(v, np.floating) else v for name, v in fields.items()})
+    numbers = {f.name: getattr(heart, f.name) for f in dataclasses.fields(heart)}
+    return dataclasses.replace(heart, **{name: float(v) for name, v in numbers.items() if isinstance(v, np.floating)})
 
 
 def _on_frames(heart: anatomy.Heart, phases: int) -> anatomy.Heart:
