@@ -12,7 +12,7 @@ import numpy as np
 # T1 ms, T2 ms, proton density against blood, part left by magnetisation transfer.
 TIMES = {
     "blood": (1500.0, 250.0, 1.0, 1.0),
-    "muscle": (1000.0, 48.0, 0.9, 0.72),
+    "muscle": (1000.0, 48.0, 0.9, 0.85),
     "skeletal": (1000.0, 40.0, 0.9, 0.68),
     "fat": (290.0, 75.0, 0.95, 1.0),
     "liver": (580.0, 46.0, 0.85, 0.75),
@@ -60,9 +60,9 @@ def cine(rng: np.random.Generator, flip_deg: float, tr: float) -> Palette:
     for name, (t1, t2, density, transfer) in TIMES.items():
         t1, t2 = t1 * rng.lognormal(0.0, 0.06), t2 * rng.lognormal(0.0, 0.1)
         raw[name] = density * transfer * bssfp(t1, t2, flip_deg, tr) * float(rng.lognormal(0.0, 0.08))
-    blood = raw.pop("blood") * float(rng.uniform(1.05, 1.5))
+    blood = raw.pop("blood") * float(rng.uniform(0.7, 1.2))
     out = {name: float(np.clip(value / blood, 0.05, 3.0)) for name, value in raw.items()}
-    out["muscle"] = float(np.clip(out["muscle"], 0.22, 0.55))
+    out["muscle"] = float(np.clip(out["muscle"], 0.25, 0.6))
     if rng.random() < 0.8:
         out["fat"] *= -1.0
     return Palette(lung=float(rng.uniform(0.02, 0.09)), valve=float(rng.uniform(0.3, 0.7)), **out)
