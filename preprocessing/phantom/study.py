@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, render, reports, truth
+from preprocessing.phantom import dicom, render, reports, scanner, truth
 
 # Obviously invented, so that de-identification has something to take away and nobody is harmed if it does not.
 _FAMILY = ("Mockridge", "Fakenham", "Testwell", "Shamley", "Phantomas", "Dummont", "Specimann", "Placeholm")
@@ -123,9 +123,12 @@ def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str)
     """Scout, long axes and short axis, in the vendor's habit."""
     rng = _stream(settings, _STREAM_PICTURES, visit.patient, visit.visit)
     subject = built.subject
-    field = float(np.clip(2.0 * subject.chest.half_width + rng.uniform(-30.0, 20.0), 290.0, 400.0))
-    noise, gain = rng.uniform(0.015, 0.045), rng.uniform(250.0, 900.0)
-    sax, lax = render.plan(subject, rng, slices=settings.slices, size=settings.matrix, field_mm=field)
+    scan = scanner.draw(rng, subject.chest, vendor)
+    field = float(np.clip(2.0 * subject.chest.half_width + rng.uniform(-60.0, 30.0), 270.0, 420.0))
+    sax, lax = render.plan(
+        subject, rng, slices=settings.slices, size=settings.matrix, field_mm=field, laid=render.protocol(rng, scan)
+    )
+    camera = render.Camera(subject, scan, rng, settings.phases * settings.matrix**2)
     if rng.random() < 0.4:
         sax.reverse()
     names = _DESCRIPTIONS[vendor]
@@ -133,7 +136,7 @@ def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str)
     rest = np.zeros(1)
 
     def shoot(planes: list[render.Plane], contracted: np.ndarray) -> np.ndarray:
-        return np.stack([render.picture(subject, p, contracted, rng, noise=noise, gain=gain) for p in planes])
+        return np.stack([camera.picture(plane, contracted) for plane in planes])
 
     def cine(name: str, planes: list[render.Plane]) -> dicom.SeriesPlan:
         text = names["silent"] if silent else names[name][rng.integers(len(names[name]))]
