@@ -8,7 +8,7 @@ import numpy as np
 from absl import flags
 
 from cmr_jax import cli
-from cmr_jax.data import glimpse, schema
+from cmr_jax.data import schema
 from cmr_jax.errors import InputError
 from cmr_jax.evals import (
     card,
@@ -159,7 +159,11 @@ def _write(
     intervals = report.interval_sentence(_BOOTSTRAP.value, _SEED.value)
     folders = {flag.name: flag.value for flag in _FOLDERS}
     wrong, captions = failures.of_classification(embeddings, found)
-    seen = glimpse.glimpses(_DATA.value, captions) if _DATA.value else {}
+    seen = {}
+    if _DATA.value:
+        from cmr_jax.data import glimpse  # it brings protobuf, which scores do without
+
+        seen = glimpse.glimpses(_DATA.value, captions)
     content = page.Page(
         title="Classification",
         about=[

@@ -5,7 +5,7 @@ import pathlib
 from absl import flags
 
 from cmr_jax import cli
-from cmr_jax.data import glimpse, schema
+from cmr_jax.data import schema
 from cmr_jax.errors import InputError
 from cmr_jax.evals import card, export, failures, page, plots, report, retrieval, tables
 
@@ -68,7 +68,11 @@ def _write(
         (plots.pca_map(folder, embeddings.image_NE, embeddings.text_NE, column, colour), f"Map by {colour}")
     )
     late, captions = failures.of_retrieval(embeddings, found)
-    seen = glimpse.glimpses(_DATA.value, captions) if _DATA.value else {}
+    seen = {}
+    if _DATA.value:
+        from cmr_jax.data import glimpse  # it brings protobuf, which scores do without
+
+        seen = glimpse.glimpses(_DATA.value, captions)
     content = page.Page(
         title="Retrieval",
         about=[
