@@ -1,6 +1,7 @@
 """Embeddings of a dataset, or of prompts, by a trained model: the step before any score."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from cmr_jax import config as config_lib
 from cmr_jax import optim, sharding
 from cmr_jax.config import MeshConfig
 from cmr_jax.data import records
@@ -103,6 +105,8 @@ def embed_dataset(
         "n": total,
         **origin,
         "data_manifest_sha256": records.manifest_hash(data),
+        "data_counts": records.load_manifest(data).get("counts", {}),
+        "config": _without_paths(config_lib.to_dict(run.config)),
         "splits": list(splits),
         **({"hidden_views": list(hidden_views)} if hidden_views else {}),
     }
@@ -142,6 +146,17 @@ def open_run(
         "config_sha256": workdir_lib.config_hash(Path(folder)),
     }
     return run, params, mesh, origin
+
+
+def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with every text that may be a place on a disk withheld: embeddings are passed on."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        return "(a path)" if isinstance(value, str) and ("/" in value or os.sep in value) else value
+
+    return plain(settings) | {"data": plain(settings["data"]) | {"path": "(a path)"}}
 
 
 def _add_ids(ids: dict[str, list[str]], example: records.Example, split: str, label_names: Sequence[str]) -> None:
