@@ -52,10 +52,11 @@ lint: .venv/.dev
 faults: .venv/.dev
 	$(PY) -m pytest -m slow $(ARGS)
 
-## make bench   side by side with what others do: preprocessing, retrieval (minutes, an idle machine)
+## make bench   side by side with what others do: preprocessing, retrieval, reading (minutes, an idle machine)
 bench: .venv/.dev
 	$(PY) -m bench.preprocess
 	$(PY) -m bench.retrieval
+	$(PY) -m bench.reader
 
 ## make locks   resolve requirements/*.txt anew from pyproject.toml
 locks: $(UV)

@@ -87,7 +87,7 @@ def write(folder: Path, studies: int, image: int, phases: int) -> int:
     (folder / schema.MANIFEST).write_text(json.dumps(manifest))
     payloads = [p for entry in entries for p in writer.payloads(folder, entry["name"])]
     try:
-        from array_record.python import array_record_module
+        from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
         out = array_record_module.ArrayRecordWriter(str(folder / "records.array_record"), "group_size:1,uncompressed")
         for payload in payloads:
@@ -202,7 +202,7 @@ def _tf_data(folder: Path, buffer: int, start: int) -> Iterator[int]:
     names = sorted(str(p) for p in folder.glob("*.tfrecord-*") if p.suffix != ".index")
     wanted = {"frames": tf.io.FixedLenFeature([], tf.string), "report": tf.io.FixedLenFeature([], tf.string)}
     options = tf.data.Options()
-    options.threading.private_threadpool_size = 2
+    options.threading.private_threadpool_size = 2  # pyright: ignore[reportOptionalMemberAccess]
 
     def parse(payload: Any) -> Any:
         return tf.io.decode_raw(tf.io.parse_single_example(payload, wanted)["frames"], tf.uint8)
@@ -219,15 +219,14 @@ def _tfds(folder: Path, buffer: int, start: int) -> Iterator[int]:
 
     config = tfds.ReadConfig(interleave_cycle_length=2, shuffle_seed=0, add_tfds_id=False)
     config.options.threading.private_threadpool_size = 2
-    records: Any = tfds.builder_from_directory(str(folder)).as_dataset(
-        split="train", shuffle_files=True, read_config=config
-    )
+    builder: Any = tfds.builder_from_directory(str(folder))
+    records = builder.as_dataset(split="train", shuffle_files=True, read_config=config)
     for example in records.shuffle(buffer, seed=0).skip(start).prefetch(2).as_numpy_iterator():
         yield example["frames"].size
 
 
 def _array_record(folder: Path, _: int, start: int) -> Iterator[int]:
-    from array_record.python import array_record_module
+    from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
     from cmr_jax.data import records, schema
 

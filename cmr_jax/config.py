@@ -216,6 +216,7 @@ class TrainConfig:
     # one never becomes the last good checkpoint.
     spike_factor: float = 10.0
     # Without progress for so long a process dumps its stacks, names the one that is late and ends the job; 0: never.
+    # Start-up and the first compile may take ten times as long.
     watchdog_seconds: int = 1800
     # The first step that jax.profiler traces, and how many; 0: none.
     profile_start: int = 0

@@ -211,7 +211,7 @@ class _Log:
         self._config, self._mesh, self._checkpoints = config, mesh, checkpoints
         self._every, self._steps = config.train.log_every, config.train.steps
         good = checkpoints.last_good() if start else None
-        self.health = Health(config.train, good and good.get("usual_loss"))
+        self.health = Health(config.train, good.get("usual_loss") if good else None)
         if start:
             self.health.saved(start)
         self._pending: tuple[int, dict[str, jax.Array]] | None = None

@@ -19,11 +19,13 @@ from typing import Any, Self
 EXIT_STUCK = 70
 FOLDER = "alive"
 # Stations of a step in their order: a process in an earlier one is behind.
+# How many times longer start-up may take: until the second step, programs are compiled.
+_START = 10
 _ORDER = ("init", "data", "step", "eval", "save", "done")
 
 
 class Watchdog:
-    """Inside `with`, ends the process `seconds` after its last `beat` (0: never).
+    """Inside `with`, ends the process `seconds` after its last `beat` (0: never), or ten times that at start-up.
 
     It is left armed where several processes end in an error: the others may be waited for at exit, for ever.
     """
@@ -32,11 +34,16 @@ class Watchdog:
         self._folder, self._process, self._processes = workdir / FOLDER, process, processes
         self._seconds = seconds
         self._beats, self._at, self._last = 0, (0, "init"), time.monotonic()
+        self._first: int | None = None
+        self._stepping = self._failed = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def beat(self, step: int, station: str) -> None:
         """The loop has come to `station` of `step`."""
+        # The second step since the start has all that the loop runs compiled.
+        self._first = step if self._first is None and step > 0 else self._first
+        self._stepping = self._first is not None and step >= self._first + 2
         self._at, self._last = (step, station), time.monotonic()
 
     def __enter__(self) -> Self:
@@ -49,6 +56,7 @@ class Watchdog:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._seconds and (kind is None or self._processes == 1):
             self.stop()
+        self._failed = kind is not None
 
     def stop(self) -> None:
         """Disarms it. A process that has left in good order is not waited for, but says so."""
@@ -66,18 +74,21 @@ class Watchdog:
         moved: dict[int, float] = {}
         while not self._over.wait(tick):
             # Should a thread hold the interpreter for ever, this one cannot run: C code then does half of its work.
-            faulthandler.dump_traceback_later(self._seconds * 1.5 + tick, exit=True)
+            faulthandler.dump_traceback_later(_START * self._seconds + tick, exit=True)
             with contextlib.suppress(OSError):
                 self._write()
-            waited = time.monotonic() - self._last
-            if waited < self._seconds / 2:
+            waited, allowed = time.monotonic() - self._last, self._allowed()
+            if waited < allowed - self._seconds / 2:
                 seen.clear()
                 continue
             for process, told in self._told().items():
                 if told != seen.get(process):
                     seen[process], moved[process] = told, time.monotonic()
-            if waited >= self._seconds:
+            if waited >= allowed:
                 self._end(waited, seen, {p: time.monotonic() - at for p, at in moved.items()})
+
+    def _allowed(self) -> float:
+        return self._seconds * (1 if self._stepping or self._failed else _START)
 
     def _write(self) -> None:
         self._beats += 1

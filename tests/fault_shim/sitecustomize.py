@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 
-_STEP = 3
+# More than is read ahead from the first step on.
+_STEP = 8
 
 
 def _spoil(kind: str, seconds: float) -> None:

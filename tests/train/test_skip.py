@@ -23,8 +23,8 @@ from tests import datasets, tiny
 
 @dataclasses.dataclass(frozen=True)
 class Poisoned:
-    """Its gradient is not finite for the batches with these numbers; with `only_gradient` its loss is. With `spike` both
-    are, but the pairs are wrong ones by so much."""
+    """Its gradient is not finite for the batches with these numbers; with `only_gradient` its loss is. With `spike` all
+    is finite, but the loss leaps."""
 
     config: Any
     bad: tuple[int, ...]
