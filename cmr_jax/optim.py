@@ -79,11 +79,11 @@ def rates(params: Params, config: OptimConfig) -> Any:
         side = name.split("/")[0]
         tower = {"image": config.image_rate, "text": config.text_rate}.get(side, 1.0)
         if place == "top":
-            return np.float32(tower)
+            return np.asarray(tower, np.float32)
         depth = depths[side]
         total = sum(depth.values())
         if place == "stem":
-            return np.float32(tower * config.layer_decay**total)
+            return np.asarray(tower * config.layer_decay**total, np.float32)
         stack = _stack(name)
         below = sum(depth.get(other, 0) for other in _STACKS[: _STACKS.index(stack)])
         layer = below + np.arange(leaf.shape[0])
@@ -173,7 +173,7 @@ def _ema(decay: float) -> optax.GradientTransformation:
     def init(params: Params) -> EmaState:
         return EmaState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
 
-    def update(updates: Any, state: EmaState, params: Params | None = None):
+    def update(updates: Any, state: Any, params: Any = None):
         count = state.count.astype(jnp.float32)
         old = jnp.minimum(decay, count / (count + 9.0))
         new = optax.apply_updates(params, updates)

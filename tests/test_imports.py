@@ -19,7 +19,7 @@ OURS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cmr_jax/sharding.py", ("cmr_jax.config", "cmr_jax.errors")),
     ("cmr_jax/losses.py", ("cmr_jax.config", "cmr_jax.structs", "cmr_jax.sharding", "cmr_jax.ring")),
     ("cmr_jax/ring.py", ("cmr_jax.sharding",)),
-    ("cmr_jax/optim.py", ("cmr_jax.config", "cmr_jax.structs", "cmr_jax.sharding")),
+    ("cmr_jax/optim.py", ("cmr_jax.config", "cmr_jax.structs", "cmr_jax.sharding", "cmr_jax.errors")),
     ("cmr_jax/models/", ("cmr_jax.config", "cmr_jax.structs", "cmr_jax.errors", "cmr_jax.models")),
     ("cmr_jax/data/schema.py", ()),
     ("cmr_jax/data/records.py", ("cmr_jax.data.schema", "cmr_jax.errors")),
