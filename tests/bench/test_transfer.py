@@ -101,6 +101,7 @@ def _files(hearts: Path, study_uid: str) -> list[Path]:
     return list((hearts / "dicom" / dicom.file_name(study_uid)).iterdir())
 
 
+@pytest.mark.slow  # a minute of CPU: two preprocessings and three models
 def test_every_figure_is_there_with_its_interval_and_controls(asked: Path):
     figures = json.loads((asked / "transfer.json").read_text())
     for arm in transfer.ARMS:
@@ -112,6 +113,7 @@ def test_every_figure_is_there_with_its_interval_and_controls(asked: Path):
     assert "| lvef/mae | 2 |" in (asked / "transfer.md").read_text()
 
 
+@pytest.mark.slow  # a minute of CPU: two preprocessings and three models
 def test_odd_studies_are_counted_not_met_with_a_crash(asked: Path):
     figures = json.loads((asked / "transfer.json").read_text())
     assert figures["n_truth"] == 6 and figures["n_used"] == 3
@@ -122,6 +124,7 @@ def test_odd_studies_are_counted_not_met_with_a_crash(asked: Path):
     assert all(bool(row["model/lvef"]) != bool(row["left_out"]) for row in rows)
 
 
+@pytest.mark.slow  # a minute of CPU: two preprocessings and three models
 def test_no_record_of_a_real_study_stays(asked: Path):
     assert {path.name for path in asked.iterdir()} == {"transfer.json", "transfer.md", "predictions.csv"}
 
