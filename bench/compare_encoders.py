@@ -168,7 +168,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         "studies. R@k in percent, mean of image to text and text to image,",
         f"equal reports counted as hits; chance: {chance}.",
         "Hearts that never existed: the figures compare two models, they say nothing of patients. Learning rate and",
-        "steps were tuned for neither, and the steps are few: both losses were still falling.",
+        "steps were tuned for neither, and the steps are few: neither is trained to its end.",
         "",
         f"Half the views: two of {', '.join(VIEWS)} taken away at test, mean of all six ways.",
         "Kept: R@10 with half the views as a share of R@10 with all.",
