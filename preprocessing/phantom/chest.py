@@ -221,7 +221,7 @@ class Body:
         region["abdomen"] = np.maximum(domes, region["cavity"])
         canvas = np.zeros((size, size), np.float32)
         edge = np.float32(1.0 / (1.15 * spacing))
-        for number in np.flatnonzero(seen[:count]):
+        for number in map(int, np.flatnonzero(seen[:count])):
             solid = self._solids[number]
             box = everywhere
             if solid.half.min() < _ENDLESS:
