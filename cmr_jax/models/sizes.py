@@ -31,18 +31,19 @@ def released_config(sizes: Mapping[str, Any], state: Mapping[str, np.ndarray]) -
         for name, part in (("video", video), ("text", text)):
             _need(f"{name}.heads", part["width"] % part["heads"] == 0)
         hidden = state.get("video_model.blocks.0.mlp.fc1.weight", np.zeros((4 * video["width"], 0))).shape[0]
+        inner = text.get("mlp", 4 * text["width"])
         return ModelConfig(
             arch="concat",
             video=VideoConfig(
                 image_size=video["image_size"], frames=video["num_frames"], tubelet=1, patch=video["patch_size"],
                 width=video["width"], depth=video["depth"], heads=video["heads"],
-                mlp=hidden, time_init="zeros",
+                mlp=_unless_usual(hidden, video["width"]), time_init="zeros",
                 norm_epsilon=video.get("layer_norm_eps", VideoConfig.norm_epsilon),
             ),
             text=TextConfig(
                 kind=kind, vocab_size=text["vocab"], pool=text.get("pool", "mean" if kind == "bert" else "cls"),
                 length=text["max_positions"], positions=text["max_positions"], width=text["width"],
-                depth=text["layers"], heads=text["heads"], mlp=text.get("mlp", 4 * text["width"]),
+                depth=text["layers"], heads=text["heads"], mlp=_unless_usual(inner, text["width"]),
                 norm_epsilon=text.get("layer_norm_eps", TextConfig.norm_epsilon),
             ),
             embed_dim=sizes["projection"], dtype="float32", remat="none", learn_temperature=False,
@@ -51,6 +52,11 @@ def released_config(sizes: Mapping[str, Any], state: Mapping[str, np.ndarray]) -
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"config.json of the released model lacks {error}") from None
+
+
+def _unless_usual(hidden: int, width: int) -> int:
+    """The width inside the MLPs as a config says it: 0 where it is the usual four times `width`."""
+    return 0 if hidden == 4 * width else hidden
 
 
 def released_sizes(config: ModelConfig) -> dict[str, Any]:

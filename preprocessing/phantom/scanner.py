@@ -68,6 +68,14 @@ def draw(rng: np.random.Generator, chest: Chest, vendor: str) -> Scanner:
     )
 
 
+def careful(scan: Scanner) -> Scanner:
+    """`scan` without its bad day: even coils, still patients, no bands, ghosts or cut corners."""
+    return dataclasses.replace(
+        scan, thickness=8.0, noise=min(scan.noise, 0.04), evenness=0.9, floor=0.5, banding=0.0, ghost=0.0,
+        round_field=0.0, bow=0.0, misplaced=0.0,
+    )  # fmt: skip
+
+
 def sensitivity(scanner: Scanner, points: np.ndarray, heart: np.ndarray) -> np.ndarray:
     """Coil shading at LPS `points` (`H W 3`), 1 at `heart`; float32 `H W`."""
 

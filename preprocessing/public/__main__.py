@@ -12,11 +12,9 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.data import schema
 from cmr_jax.errors import InputError
-from preprocessing import parallel
+from preprocessing import parallel, public
 
-NAMES = ("acdc", "emidec", "kaggle", "mnms", "mnms2", "sunnybrook")
-
-_DATASET = flags.DEFINE_enum("dataset", None, NAMES, "Which benchmark.", required=True)
+_DATASET = flags.DEFINE_enum("dataset", None, public.NAMES, "Which benchmark.", required=True)
 _ROOT = flags.DEFINE_string("root", None, "Folder of the benchmark as its publisher lays it out.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the dataset.", required=True)
 _KEY_FILE = flags.DEFINE_string("key_file", None, "Secret key of the pseudonyms; made on a first run.", required=True)

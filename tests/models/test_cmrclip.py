@@ -202,7 +202,7 @@ def test_what_the_published_start_kills_and_ours_does_not(start: str):
 def test_every_parameter_has_its_rules_and_what_nothing_moves_does_not_decay():
     abstract = _model().abstract_params()
     names = [sharding.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path({"params": abstract})]
-    assert {sharding.tactic(name) for name in names} == {"replicate", "fsdp"}
+    assert {sharding.tactic(name) for name in names} == {"replicate", "fsdp", "column", "row"}
     mask = jax.tree_util.tree_leaves_with_path(optim.decay_mask(abstract))
     decayed = {sharding.path_name(path) for path, yes in mask if yes}
     assert decayed and all(name.endswith("/kernel") for name in decayed) and not decayed & DEAD

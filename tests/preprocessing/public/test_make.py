@@ -10,8 +10,7 @@ import pytest
 
 from cmr_jax.data import records, schema
 from cmr_jax.errors import InputError
-from preprocessing import check, write
-from preprocessing.public import __main__ as command
+from preprocessing import check, public, write
 from preprocessing.public import layouts, make, nifti, plan
 from tests.preprocessing.public import layouts as written
 
@@ -170,4 +169,4 @@ def test_the_command_explains_a_wrong_folder(tmp_path: Path):
 
 
 def test_the_command_knows_every_layout():
-    assert set(command.NAMES) == set(layouts.LAYOUTS)
+    assert set(public.NAMES) == set(layouts.LAYOUTS)
