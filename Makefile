@@ -13,10 +13,14 @@ export UV_LINK_MODE := copy
 
 DEMO := demo
 STUDIES := 700
+# make transfer: its folder, how many phantoms, how long each of the two models trains.
+TRANSFER := transfer
+TRANSFER_STUDIES := 800
+TRANSFER_STEPS := 900
 # Test files side by side.
 JOBS := 2
 
-.PHONY: help demo test setup lint format locks faults bench clean
+.PHONY: help demo transfer test setup lint format locks faults bench clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -24,6 +28,10 @@ help:
 ## make demo    the whole way on a phantom: DICOM, records, training, retrieval, classification (minutes)
 demo: .venv/.demo
 	@bash launch/demo.sh $(PY) $(DEMO) $(STUDIES)
+
+## make transfer   phantoms, and models trained on them alone, for bench.transfer to ask about real hearts (an hour)
+transfer: .venv/.demo
+	@bash launch/transfer.sh $(PY) $(TRANSFER) $(TRANSFER_STUDIES) $(TRANSFER_STEPS)
 
 ## make test    the tests, warnings as errors
 test: .venv/.dev
@@ -38,7 +46,7 @@ lint: .venv/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 	$(PY) -m pytest tests/test_imports.py
-	.venv/bin/shellcheck launch/*.sh .ci/run
+	.venv/bin/shellcheck launch/*.sh launch/slurm.sbatch .ci/run
 
 ## make faults  the slow tests: faults at their full number, and the demo's controls
 faults: .venv/.dev
@@ -60,7 +68,7 @@ locks: $(UV)
 	echo uv | $(UV) pip compile -q - --universal --python-version 3.8 --generate-hashes --no-header --no-annotate -o requirements/bootstrap.txt
 
 clean:
-	rm -rf .venv .tools $(DEMO) build *.egg-info
+	rm -rf .venv .tools $(DEMO) $(TRANSFER) build *.egg-info
 
 .tools/bin/uv: requirements/bootstrap.txt
 	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade --target .tools -r $<

@@ -217,7 +217,7 @@ def _tf_data(folder: Path, buffer: int, start: int) -> Iterator[int]:
 def _tfds(folder: Path, buffer: int, start: int) -> Iterator[int]:
     import tensorflow_datasets as tfds
 
-    config = tfds.ReadConfig(interleave_cycle_length=2, shuffle_seed=0, add_tfds_id=False)
+    config: Any = tfds.ReadConfig(interleave_cycle_length=2, shuffle_seed=0, add_tfds_id=False)
     config.options.threading.private_threadpool_size = 2
     builder: Any = tfds.builder_from_directory(str(folder))
     records = builder.as_dataset(split="train", shuffle_files=True, read_config=config)

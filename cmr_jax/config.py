@@ -24,6 +24,11 @@ class DataConfig:
     # Millimetres a pixel of what the model sees, a whole multiple of the records'; then cut about the centre to
     # model.video.image_size. 0: the records' whole field of view, averaged down to that size.
     spacing_mm: float = 0.0
+    # What the window of the model is cut about: the "image", or the "motion" of a cine, which is its heart.
+    centre: str = "image"
+    # "record": as stored. "heart": what lies around the centre stretched to fixed levels, so that a bright chest wall
+    # or another coil makes no other heart.
+    brightness: str = "record"
     # Augmentations, training only. No mirror flip by default: it makes another heart.
     phase_roll: bool = True
     shift_px: int = 2
@@ -32,6 +37,12 @@ class DataConfig:
     rotate_degrees: float = 0.0
     scale: float = 0.0
     slice_jitter: bool = True
+    # One draw a study, uniform up to: exponent of gamma, of coil shading over half the window, either way; blur, 0 to 1
+    # (a mean of three pixels); noise as part of the whole range.
+    gamma: float = 0.0
+    shading: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
     # Chance that a view is hidden from a study in training; at least one view always stays.
     view_dropout: float = 0.0
     # A part of each report as an extra positive, anew in every step: "section" draws one of `sections`, "sentence" some
@@ -53,6 +64,8 @@ class VideoConfig:
     depth: int = 3
     heads: int = 4
     mlp_ratio: int = 4
+    # Width inside the MLPs; 0: mlp_ratio times width.
+    mlp: int = 0
     # arch "study" only, like all up to `slice_dropout`. "divided": each of `depth` blocks attends along time, then over
     # the patches of a frame. "factorised": `depth` blocks within a frame, then `phase_depth` over the frames of a
     # series, each a mean of its patches.
@@ -68,8 +81,13 @@ class VideoConfig:
     # arch "concat" only. "zeros": temporal qkv 0 and projection weights 1, the published start, which never learns.
     # "zero_projection": normally drawn qkv and projection 0, which starts as the same image model and does.
     time_init: str = "zero_projection"
+    norm_epsilon: float = 1e-6
     # Weights to start from, read once: a released checkpoint, or a timm ViT (ImageNet), as safetensors.
     init_from: str = ""
+
+    @property
+    def mlp_width(self) -> int:
+        return self.mlp or self.mlp_ratio * self.width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +102,8 @@ class TextConfig:
     positions: int = 0
     # Of the hidden states of bert and distilbert, in training (0.1 as published).
     dropout: float = 0.0
+    # Of the norms of bert and distilbert.
+    norm_epsilon: float = 1e-12
     # Folder of a Hugging Face model (config.json, model.safetensors, vocab.txt) or a released checkpoint.
     init_from: str = ""
     # WordPiece vocabulary (vocab.txt, or tokenizer.json of this package); "": that of init_from's folder if it has one,
@@ -94,6 +114,12 @@ class TextConfig:
     depth: int = 2
     heads: int = 4
     mlp_ratio: int = 4
+    # Width inside the MLPs; 0: mlp_ratio times width.
+    mlp: int = 0
+
+    @property
+    def mlp_width(self) -> int:
+        return self.mlp or self.mlp_ratio * self.width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +149,9 @@ class LossConfig:
     method: str = "gather"
     # Studies that show the same text are positives of one another.
     same_text_positive: bool = True
+    # Texts alike from here on (cosine of their token triples) are soft positives: the target rises from 0 here to 1 for
+    # equal ones. 0: only equal texts are positives.
+    similar_from: float = 0.0
     # CMR-CLIP sums the two directions of softmax: 2.
     weight: float = 1.0
     # Of the loss between image and sampled part of the text (data.text_sampling), beside 1 for the whole text.
@@ -140,19 +169,40 @@ class OptimConfig:
     b2: float = 0.98
     # 0: gradients are not clipped.
     clip_norm: float = 1.0
+    # After the warm-up: "cosine" or "linear" to zero at the last step, or "constant".
+    schedule: str = "cosine"
+    # The warm-up in passes over the data or in studies instead of steps; 0: `warmup_steps` holds.
+    warmup_epochs: float = 0.0
+    warmup_examples: int = 0
+    # Patterns of parameters that stay as they are (^image/ locks the image tower: LiT, arXiv 2111.07991).
+    freeze: tuple[str, ...] = ()
+    # Shares of the learning rate for the towers, and from block to block downwards (BEiT, arXiv 2106.08254): the last
+    # block has the tower's rate, the one below it this share of it, the embeddings one share less than the first.
+    image_rate: float = 1.0
+    text_rate: float = 1.0
+    layer_decay: float = 1.0
+    # Weight of the past in an average of the parameters over steps, which evaluation and embed then read; 0: none.
+    ema_decay: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    # -1: all devices that `fsdp` leaves.
+    # -1: all devices that `fsdp` and `model` leave.
     data: int = -1
     fsdp: int = 1
+    # Devices that share each study: the MLPs' hidden units are split over them.
+    model: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     steps: int = 400
+    # The length of the run in passes over the data or in studies instead; 0: `steps` holds.
+    epochs: float = 0.0
+    examples: int = 0
     batch_size: int = 32
+    # Parts that each batch is embedded in, one after the other (GradCache): memory of one, negatives of all.
+    micro_batches: int = 1
     seed: int = 0
     log_every: int = 10
     # 0: only at the end.
@@ -253,6 +303,7 @@ def _check(config: Config) -> None:
             text.positions == 0 or text.positions >= text.length,
             "model.text.positions is 0 or at least model.text.length",
         ),
+        (min(video.norm_epsilon, text.norm_epsilon) > 0, "norm_epsilon of model.video and model.text must be positive"),
         (0 <= text.dropout < 1, "model.text.dropout lies in [0, 1)"),
         (
             {model.image_head, model.text_head} <= {"linear", "relu_linear", "linear_bias"},
@@ -277,6 +328,13 @@ def _check(config: Config) -> None:
             model.arch == "study" or not any((*_dropped(video).values(), video.phase_depth, video.series_depth)),
             "model.video.phase_depth, series_depth and the dropouts beside them go with model.arch study",
         ),
+        (config.data.centre in ("image", "motion"), "data.centre is one of image, motion"),
+        (config.data.brightness in ("record", "heart"), "data.brightness is one of record, heart"),
+        *(
+            (getattr(config.data, name) >= 0, f"data.{name} is 0 or more")
+            for name in ("gamma", "shading", "blur", "noise")
+        ),
+        (config.data.blur <= 1, "data.blur lies in [0, 1]"),
         (0 <= config.data.rotate_degrees <= 180, "data.rotate_degrees lies in [0, 180]"),
         (0 <= config.data.scale < 1, "data.scale lies in [0, 1)"),
         (0 <= config.data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
@@ -307,7 +365,29 @@ def _check(config: Config) -> None:
         (train.spike_factor > 1, "train.spike_factor must be more than 1"),
         (train.watchdog_seconds >= 0, "train.watchdog_seconds is a time, or 0 for none"),
         (train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
-        (config.mesh.fsdp >= 1, "mesh.fsdp must be at least 1"),
+        (0 <= config.loss.similar_from < 1, "loss.similar_from lies in [0, 1)"),
+        (
+            config.loss.same_text_positive or not config.loss.similar_from,
+            "loss.similar_from goes with loss.same_text_positive",
+        ),
+        (
+            config.optim.schedule in ("cosine", "linear", "constant"),
+            "optim.schedule is one of cosine, linear, constant",
+        ),
+        (min(config.optim.image_rate, config.optim.text_rate) > 0, "optim.image_rate and text_rate must be positive"),
+        (0 < config.optim.layer_decay <= 1, "optim.layer_decay lies in (0, 1]"),
+        (0 <= config.optim.ema_decay < 1, "optim.ema_decay lies in [0, 1)"),
+        (
+            min(train.epochs, train.examples, config.optim.warmup_epochs, config.optim.warmup_examples) >= 0
+            and not (train.epochs and train.examples)
+            and not (config.optim.warmup_epochs and config.optim.warmup_examples),
+            "train and optim.warmup_ count in epochs or in examples (at least 0), not in both",
+        ),
+        (
+            train.micro_batches >= 1 and train.batch_size % train.micro_batches == 0,
+            "train.batch_size must be a multiple of train.micro_batches",
+        ),
+        (config.mesh.fsdp >= 1 and config.mesh.model >= 1, "mesh.fsdp and mesh.model must be at least 1"),
         (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),
     ]
     for holds, message in rules:

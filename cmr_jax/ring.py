@@ -9,6 +9,7 @@ first: that is where the memory is saved.
 Letters: b rows of one device, c columns of the block that visits it (as many), E embedding.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -22,37 +23,55 @@ from cmr_jax.sharding import batch_axes
 _NEVER = -1e30
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def loss(kind: str, mesh: Mesh, count: int, image_BE, text_BE, ids_B, valid_B, scale, bias) -> jax.Array:
-    """`losses.dense` of the rows that count (`valid_B`, `count` of them), equal ids being positives: a scalar.
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What is known of a loss before its numbers: its kind, where it runs, the number of rows that count, and the
+    similarity from which on texts are soft positives."""
 
-    B must be a multiple of the number of devices; embeddings, scale and bias are of the dtype of the logits.
+    kind: str
+    mesh: Mesh
+    count: int
+    similar_from: float
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def loss(rules: Rules, image_BE, text_BE, ids_B, valid_B, similar_BF, scale, bias) -> jax.Array:
+    """`losses.dense` of the rows that count (`valid_B`), equal ids being positives and similar texts soft ones: a
+    scalar. `similar_BF` may be None.
+
+    B must be a multiple of the number of devices; all but ids and `valid_B` are of the dtype of the logits.
     """
-    return _forward(kind, mesh, count, image_BE, text_BE, ids_B, valid_B, scale, bias)[0]
+    return _forward(rules, image_BE, text_BE, ids_B, valid_B, similar_BF, scale, bias)[0]
 
 
-def _forward(kind: str, mesh: Mesh, count: int, *arrays):
+def soft(similarity: jax.Array, similar_from: float) -> jax.Array:
+    """The target of a pair of texts: 0 up to `similar_from`, then in a straight line to 1 at a similarity of 1."""
+    return jnp.clip((similarity - similar_from) / (1.0 - similar_from), 0.0, 1.0)
+
+
+def _forward(rules: Rules, *arrays):
+    kind, mesh, count = rules.kind, rules.mesh, rules.count
     axes = batch_axes(mesh)
     rows, whole = PartitionSpec(axes), PartitionSpec()
 
-    def local(image_bE, text_bE, ids_b, valid_b, scale, bias):
+    def local(image_bE, text_bE, ids_b, valid_b, similar_bF, scale, bias):
         empty = {name: jnp.zeros(ids_b.shape, image_bE.dtype) for name in ("sum", "positive", "number")}
         empty["most"] = jnp.full(ids_b.shape, _NEVER, image_bE.dtype)
         start = (jnp.zeros((), image_bE.dtype), empty)
 
         def meet(kept, guest):
             total, row = kept
-            similarity_bc, positive_bc, pair_bc = _block(image_bE, ids_b, valid_b, guest)
+            similarity_bc, target_bc, pair_bc = _block(rules, image_bE, ids_b, valid_b, similar_bF, guest)
             z_bc = scale * similarity_bc
             if kind == "sigmoid":
-                signed_bc = jnp.where(positive_bc, 1.0, -1.0).astype(z_bc.dtype) * (z_bc + bias)
-                total -= jnp.where(pair_bc, jax.nn.log_sigmoid(signed_bc), 0.0).sum()
-                return (total, row), guest
+                z_bc += bias
+                per_pair = target_bc * jax.nn.softplus(-z_bc) + (1 - target_bc) * jax.nn.softplus(z_bc)
+                return (total + jnp.where(pair_bc, per_pair, 0.0).sum(), row), guest
             z_bc = jnp.where(pair_bc, z_bc, _NEVER)
-            row = _gather(row, z_bc, positive_bc)
-            return (total, row), {**guest, "column": _gather(guest["column"], z_bc.T, positive_bc.T)}
+            row = _gather(row, z_bc, target_bc)
+            return (total, row), {**guest, "column": _gather(guest["column"], z_bc.T, target_bc.T)}
 
-        guest = {"text": text_bE, "ids": ids_b, "valid": valid_b, "column": empty}
+        guest = {"text": text_bE, "ids": ids_b, "valid": valid_b, "similar": similar_bF, "column": empty}
         (total, row), guest = _walk(meet, start, guest, mesh)
         column = guest["column"]
         if kind == "softmax":
@@ -64,7 +83,7 @@ def _forward(kind: str, mesh: Mesh, count: int, *arrays):
     run = jax.shard_map(
         local,
         mesh=mesh,
-        in_specs=(rows, rows, rows, rows, whole, whole),
+        in_specs=(rows,) * 5 + (whole,) * 2,
         out_specs=(whole, (rows,) * 3),
         check_vma=False,  # the gradient is written out below
     )
@@ -72,30 +91,31 @@ def _forward(kind: str, mesh: Mesh, count: int, *arrays):
     return value, (arrays, kept)
 
 
-def _backward(kind: str, mesh: Mesh, count: int, residuals, cotangent):
+def _backward(rules: Rules, residuals, cotangent):
+    kind, mesh, count = rules.kind, rules.mesh, rules.count
     axes = batch_axes(mesh)
     rows, whole = PartitionSpec(axes), PartitionSpec()
 
     def local(arrays, kept, cotangent):
-        image_bE, text_bE, ids_b, valid_b, scale, bias = arrays
+        image_bE, text_bE, ids_b, valid_b, similar_bF, scale, bias = arrays
         row_log_b, column_log_b, row_n_b = kept
         weight = cotangent / count
 
         def meet(kept, guest):
             d_image_bE, d_scale, d_bias = kept
-            similarity_bc, positive_bc, pair_bc = _block(image_bE, ids_b, valid_b, guest)
+            similarity_bc, target_bc, pair_bc = _block(rules, image_bE, ids_b, valid_b, similar_bF, guest)
             z_bc = scale * similarity_bc
             if kind == "sigmoid":
-                sign_bc = jnp.where(positive_bc, 1.0, -1.0).astype(z_bc.dtype)
-                d_z_bc = -weight * sign_bc * jax.nn.sigmoid(-sign_bc * (z_bc + bias))
+                z_bc += bias
+                d_z_bc = (1 - target_bc) * jax.nn.sigmoid(z_bc) - target_bc * jax.nn.sigmoid(-z_bc)
+                d_z_bc *= weight
             else:
-                # Where text c is a positive of image b, both have as many positives.
-                share = 2 / row_n_b[:, None]
+                share = 1 / jnp.maximum(row_n_b, 1)[:, None] + 1 / jnp.maximum(guest["number"], 1)[None, :]
                 chance = jnp.exp(z_bc - row_log_b[:, None]) + jnp.exp(z_bc - guest["log"][None, :])
-                d_z_bc = 0.5 * weight * (chance - jnp.where(positive_bc, share, 0.0))
+                d_z_bc = 0.5 * weight * (chance - target_bc * share)
             d_z_bc = jnp.where(pair_bc, d_z_bc, 0.0)
-            d_image_bE += scale * _dot(d_z_bc, guest["text"])
-            d_text_cE = guest["d_text"] + scale * _dot(d_z_bc.T, image_bE)
+            d_image_bE += scale * dot(d_z_bc, guest["text"])
+            d_text_cE = guest["d_text"] + scale * dot(d_z_bc.T, image_bE)
             d_scale += (d_z_bc * similarity_bc).sum()
             d_bias += d_z_bc.sum() if kind == "sigmoid" else 0.0
             return (d_image_bE, d_scale, d_bias), {**guest, "d_text": d_text_cE}
@@ -105,7 +125,9 @@ def _backward(kind: str, mesh: Mesh, count: int, residuals, cotangent):
             "text": text_bE,
             "ids": ids_b,
             "valid": valid_b,
+            "similar": similar_bF,
             "log": column_log_b,
+            "number": row_n_b,  # of positives: the targets are symmetric
             "d_text": jnp.zeros_like(text_bE),
         }
         (d_image_bE, d_scale, d_bias), guest = _walk(meet, (jnp.zeros_like(image_bE), zero, zero), guest, mesh)
@@ -114,13 +136,13 @@ def _backward(kind: str, mesh: Mesh, count: int, residuals, cotangent):
     run = jax.shard_map(
         local,
         mesh=mesh,
-        in_specs=((rows,) * 4 + (whole,) * 2, (rows,) * 3, whole),
+        in_specs=((rows,) * 5 + (whole,) * 2, (rows,) * 3, whole),
         out_specs=(rows, rows, whole, whole),
         check_vma=False,
     )
     arrays, kept = residuals
     d_image_BE, d_text_BE, d_scale, d_bias = run(arrays, kept, cotangent)
-    return d_image_BE, d_text_BE, None, None, d_scale, d_bias
+    return d_image_BE, d_text_BE, None, None, None, d_scale, d_bias
 
 
 loss.defvjp(_forward, _backward)
@@ -139,25 +161,28 @@ def _walk(meet, kept: Any, guest: Any, mesh: Mesh) -> tuple[Any, Any]:
     return jax.lax.scan(step, (kept, guest), length=devices)[0]
 
 
-def _dot(a, b) -> jax.Array:
+def dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def _block(image_bE, ids_b, valid_b, guest) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(similarity, who is a positive of whom, which pairs count) of own images and visiting texts, each `b c`."""
+def _block(rules: Rules, image_bE, ids_b, valid_b, similar_bF, guest) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(similarity, target, which pairs count) of own images and visiting texts, each `b c`."""
     pair_bc = valid_b[:, None] & guest["valid"][None, :]
-    positive_bc = (ids_b[:, None] == guest["ids"][None, :]) & pair_bc
-    return _dot(image_bE, guest["text"].T), positive_bc, pair_bc
+    similarity_bc = dot(image_bE, guest["text"].T)
+    target_bc = (ids_b[:, None] == guest["ids"][None, :]).astype(similarity_bc.dtype)
+    if similar_bF is not None:
+        target_bc = jnp.maximum(target_bc, soft(dot(similar_bF, guest["similar"].T), rules.similar_from))
+    return similarity_bc, jnp.where(pair_bc, target_bc, 0.0), pair_bc
 
 
-def _gather(line: dict[str, jax.Array], z_bc: jax.Array, positive_bc: jax.Array) -> dict[str, jax.Array]:
+def _gather(line: dict[str, jax.Array], z_bc: jax.Array, target_bc: jax.Array) -> dict[str, jax.Array]:
     """Adds a block to the running log-sum-exp of its rows, and to the sum and number of their positives."""
     most = jnp.maximum(line["most"], z_bc.max(axis=1))
     return {
         "most": most,
         "sum": line["sum"] * jnp.exp(line["most"] - most) + jnp.exp(z_bc - most[:, None]).sum(axis=1),
-        "positive": line["positive"] + jnp.where(positive_bc, z_bc, 0.0).sum(axis=1),
-        "number": line["number"] + positive_bc.sum(axis=1).astype(z_bc.dtype),
+        "positive": line["positive"] + jnp.where(target_bc > 0, target_bc * z_bc, 0.0).sum(axis=1),
+        "number": line["number"] + target_bc.sum(axis=1),
     }
 
 

@@ -1,9 +1,11 @@
 """Where every array lives: the mesh, the table of rules for parameters, the split of a batch.
 
-The mesh is a value that is passed on. Its axes are `data` (replicas) and `fsdp` (parameters and optimizer state are
-split too); the batch is split over both.
+The mesh is a value that is passed on. Its axes are `data` (replicas), `fsdp` (parameters and optimizer state are split
+too) and, where a config asks for it, `model` (the hidden units of the MLPs are split, and with them the work on one
+study); the batch is split over the first two.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +18,13 @@ from cmr_jax.config import MeshConfig
 from cmr_jax.errors import InputError
 
 # (regex on the path, tactic), first match wins. "fsdp" splits the largest dimension that the axis divides, never the
-# layer axis of a scanned stack (dimension 0 of anything below `blocks`), which the scan walks.
+# layer axis of a scanned stack (dimension 0 of anything below `blocks`), which the scan walks. "column" and "row" split
+# the last dimension or the last but one over `model` (Megatron, arXiv 1909.08053, section 3: one all-reduce a pair),
+# and are "fsdp" on the others.
 RULES: tuple[tuple[str, str], ...] = (
     (r"(^|/)(step|count)$", "replicate"),
+    (r"/up/kernel$", "column"),
+    (r"/down/kernel$", "row"),
     (r"/(scale|bias|log_scale|logit_bias)$", "replicate"),
     (r"/(query|cls|position|time_position|phase_position|view|slice)(/embedding)?$", "replicate"),
     (r"/(kernel|embedding)$", "fsdp"),
@@ -26,17 +32,37 @@ RULES: tuple[tuple[str, str], ...] = (
 
 
 def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
-    """A `data` x `fsdp` mesh over `devices` (default: all of all processes, in process order).
+    """A `data` x `fsdp` (x `model`, if that is more than 1) mesh over `devices` (default: all of all processes).
+
+    Slice after slice, and process after process within one: `model` and `fsdp`, which exchange in every layer, stay
+    among neighbours, and only `data`, which sums gradients once a step, reaches across the network between slices.
 
     Raises:
-      InputError: when the axes do not multiply to the number of devices.
+      InputError: when the axes do not multiply to the number of devices, or several slices would share parameters.
     """
-    devices = jax.devices() if devices is None else devices
-    data = len(devices) // config.fsdp if config.data == -1 else config.data
-    if data * config.fsdp != len(devices):
-        raise InputError(f"config.mesh: data {data} x fsdp {config.fsdp} does not make the {len(devices)} devices here")
+    devices = sorted(jax.devices() if devices is None else devices, key=_place)
+    sizes = {"data": config.data, "fsdp": config.fsdp, "model": config.model}
+    if config.model == 1:
+        del sizes["model"]
+    if config.data == -1:
+        sizes["data"] = len(devices) // (config.fsdp * config.model)
+    if math.prod(sizes.values()) != len(devices):
+        axes = " x ".join(f"{name} {size}" for name, size in sizes.items())
+        raise InputError(f"config.mesh: {axes} does not make the {len(devices)} devices here")
+    slices = len({_place(device)[0] for device in devices})
+    if sizes["data"] % slices:
+        raise InputError(
+            f"config.mesh: data {sizes['data']} is not a multiple of the {slices} slices: parameters would be split"
+            " across the network between them"
+        )
     # Auto axes: we state shardings where they matter and let the compiler carry them through.
-    return Mesh(np.array(devices).reshape(data, config.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    shape = tuple(sizes.values())
+    return Mesh(np.array(devices).reshape(shape), tuple(sizes), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _place(device: Any) -> tuple[int, int, int]:
+    # Only devices of a TPU have slices.
+    return getattr(device, "slice_index", None) or 0, device.process_index, device.id
 
 
 def batch_axes(mesh: Mesh) -> tuple[str, ...]:
@@ -79,15 +105,18 @@ def tactic(name: str, rules: tuple[tuple[str, str], ...] = RULES) -> str:
 
 
 def _spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    what = tactic(name)
+    axes: list[str | None] = [None] * len(shape)
+    if what in ("column", "row"):
+        dim = len(shape) - (1 if what == "column" else 2)
+        if shape[dim] % mesh.shape.get("model", 1) == 0 and "model" in mesh.shape:
+            axes[dim] = "model"
     size = mesh.shape.get("fsdp", 1)
-    if tactic(name) == "replicate" or size == 1:
-        return PartitionSpec()
     first = 1 if "/blocks/" in f"/{name}/" else 0
-    able = [(shape[d], d) for d in range(first, len(shape)) if shape[d] % size == 0]
-    if not able:
-        return PartitionSpec()
-    _, dim = max(able)
-    return PartitionSpec(*(["fsdp" if d == dim else None for d in range(len(shape))]))
+    able = [(shape[d], d) for d in range(first, len(shape)) if axes[d] is None and shape[d] % size == 0]
+    if able and what != "replicate" and size > 1:
+        axes[max(able)[1]] = "fsdp"
+    return PartitionSpec(*axes) if any(axes) else PartitionSpec()
 
 
 def tree_shardings(abstract: Any, mesh: Mesh) -> Any:

@@ -40,6 +40,9 @@ def launch(arguments: list[str], processes: int, devices: int) -> int:
     if devices:
         # In one order on every device: independent collectives wait for one another for ever otherwise.
         flags = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+        # Many devices on few cores only wait long for one another: no reason to end the process after 40 s.
+        flags += " --xla_cpu_collective_call_terminate_timeout_seconds=900"
+        flags += " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
         flags += f" --xla_force_host_platform_device_count={devices}"
         environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     base = [sys.executable, "-m", "cmr_jax.bin.train", "--distributed", f"--coordinator=127.0.0.1:{free_port()}"]

@@ -7,7 +7,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
-from preprocessing.study import FileScan
+from preprocessing.study import NIFTI, FileScan
 
 _ID_KEYWORDS = """
     PatientID OtherPatientIDs AccessionNumber StudyID StudyInstanceUID SeriesInstanceUID InstitutionName AdmissionID
@@ -27,6 +27,7 @@ _MOST_FILES = 24
 
 def of_study(root: Path, scans: Sequence[FileScan]) -> tuple[list[str], list[str]]:
     """(names of persons, other identifiers) in the headers of the first file of each series, nested items included."""
+    scans = [scan for scan in scans if scan.layout is None or scan.layout.syntax != NIFTI]
     first_of = {(scan.frames[0].series_uid if scan.frames else "", scan.patient_id): scan for scan in reversed(scans)}
     persons: dict[str, None] = {}
     ids: dict[str, None] = {}

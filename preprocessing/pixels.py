@@ -12,7 +12,7 @@ import pydicom
 
 from cmr_jax.data import schema
 from preprocessing import decode, physical
-from preprocessing.study import FileScan, PixelLayout, Series
+from preprocessing.study import NIFTI, FileScan, PixelLayout, Series
 
 _PERCENTILES = (0.5, 99.5)
 
@@ -43,6 +43,10 @@ def _stored(path: Path, layout: PixelLayout | None, shape: tuple[int, int, int],
     try:
         if layout is None:
             return np.asarray(pydicom.dcmread(path).pixel_array)
+        if layout.syntax == NIFTI:
+            from preprocessing.public import nifti  # only the public benchmarks need its library
+
+            return nifti.stored(path)
         if layout.syntax:
             return decode.read(path, layout, shape, bits_stored)
         return np.fromfile(path, layout.dtype, shape[0] * shape[1] * shape[2], offset=layout.offset)

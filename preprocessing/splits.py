@@ -15,6 +15,7 @@ from preprocessing.process import Task
 
 DOMAIN = "split"
 KINDS = ("patient", "time", "site")
+GIVEN = "given"
 NO_DATE, NO_SITE = "study without a date (--split_by time)", "study without a site (--split_by site)"
 
 
@@ -27,15 +28,19 @@ class Rule:
              study goes, so nothing of a test patient and nothing later than the cut is trained on.
     site:    patients who were ever seen at one of `test_sites` (pseudonyms) test; the others train or val by HMAC, in
              the shares of `fractions` without the test's.
+    given:   as `given` says, (patient, split) by patient: the official split of a public benchmark.
     """
 
     by: str = "patient"
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     dates: tuple[str, ...] = ()
     test_sites: tuple[str, ...] = ()
+    given: tuple[tuple[str, str], ...] = ()
 
     def words(self) -> str:
         """For the manifest."""
+        if self.by == GIVEN:
+            return "as the publisher of the benchmark gives it"
         if self.by == "time":
             first, second = ("-".join((d[:4], d[4:6], d[6:])) for d in self.dates)
             return f"date of the patient's latest study: train before {first}, val before {second}, then test"
@@ -96,7 +101,11 @@ def assign_all(rule: Rule, pseudonyms: Pseudonyms, tasks: Iterable[Task]) -> dic
     if rule.by == "site":
         _check_sites(rule, pseudonyms, tasks)
     found = {}
+    given = dict(rule.given)
     for patient, theirs in of_patient.items():
+        if rule.by == GIVEN:
+            found |= {task.study_uid: given[patient] for task in theirs}
+            continue
         split = _split_of(rule, pseudonyms, pseudonyms.name("patient", patient), theirs)
         found |= {task.study_uid: split for task in theirs if not reason_to_leave_out(rule, task)}
     return found

@@ -11,6 +11,8 @@ import numpy as np
 
 Vector = tuple[float, float, float]
 NAN = math.nan
+# In place of a transfer syntax: the file is a NIfTI image of a public benchmark.
+NIFTI = "nifti"
 
 # The order is the order of trust (field notes, rule 4). The last two also move between repeats of one measurement.
 TIME_KEYS = (

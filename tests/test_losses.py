@@ -72,20 +72,97 @@ def test_sharded_equals_dense_in_value_and_gradient(shape: str, kind: str, posit
             assert _relative(mine, oracle) <= 1e-12
 
 
-@functools.cache
-def _softmax_on_4x2():
+def _soft_targets(similar: jax.Array, ids: jax.Array, similar_from: float) -> jax.Array:
+    cosine = np.asarray(similar, np.float64) @ np.asarray(similar, np.float64).T
+    rise = np.clip((cosine - similar_from) / (1 - similar_from), 0.0, 1.0)
+    same = np.asarray(ids)[:, None] == np.asarray(ids)[None, :]
+    return jnp.asarray(np.where(same, 1.0, rise), similar.dtype)
+
+
+@pytest.mark.parametrize("kind", losses.KINDS)
+@pytest.mark.parametrize("method", losses.METHODS)
+def test_similar_texts_are_soft_positives(kind: str, method: str):
+    """On eight devices with uneven blocks: value and gradient of the dense formula with the matrix of soft targets."""
     mesh = _mesh("4x2")
-    return jax.jit(lambda a, b, ids: losses.sharded("softmax", a, b, scale=10.0, mesh=mesh, positive_ids_B=ids))
+    with jax.enable_x64(True):
+        image, text, ids = _case(seed=5, rows=13)
+        similar = _unit(np.random.default_rng(6), 13, 3)  # few dimensions: many pairs are alike
+        image, text, similar = (jnp.asarray(np.asarray(x), jnp.float64) for x in (image, text, similar))
+        similar = similar / jnp.linalg.norm(similar, axis=1, keepdims=True)
+        targets = _soft_targets(similar, ids, 0.3)
+        assert int(((targets > 0) & (targets < 1)).sum()) > 10
+
+        def dense(image, text, scale, bias):
+            return losses.dense(kind, image, text, scale=scale, bias=bias, targets_BB=targets, soft_labels=True)
+
+        def sharded(image, text, scale, bias):
+            return losses.sharded(
+                kind, image, text, scale=scale, bias=bias, mesh=mesh, method=method, positive_ids_B=ids,
+                similar_BF=similar, similar_from=0.3,
+            )  # fmt: skip
+
+        arguments = (image, text, jnp.float64(7.0), jnp.float64(-3.0))
+        argnums = (0, 1, 2, 3) if kind == "sigmoid" else (0, 1, 2)
+        want = jax.value_and_grad(dense, argnums)(*arguments)
+        got = jax.jit(jax.value_and_grad(sharded, argnums))(*arguments)
+        for mine, oracle in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert _relative(mine, oracle) <= 1e-12
+
+
+def test_sigmoid_takes_a_positive_target_for_a_whole_one_unless_labels_are_soft():
+    image, text, ids = _case(seed=1, rows=6)
+    same = (ids[:, None] == ids[None, :]).astype(jnp.float32)
+    by_row = same / same.sum(axis=1, keepdims=True)
+    hard = losses.dense("sigmoid", image, text, scale=5.0, targets_BB=same)
+    assert losses.dense("sigmoid", image, text, scale=5.0, targets_BB=by_row) == hard
+    soft = losses.dense("sigmoid", image, text, scale=5.0, targets_BB=0.5 * same, soft_labels=True)
+    z = 5.0 * np.asarray(image, np.float64) @ np.asarray(text, np.float64).T
+    t = 0.5 * np.asarray(same, np.float64)
+    want = (t * np.log1p(np.exp(-z)) + (1 - t) * np.log1p(np.exp(z))).sum() / 6
+    assert float(soft) == pytest.approx(want, rel=1e-6)
+
+
+def test_text_features_tell_near_identical_texts_from_others():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(4, 5000, (3, 64)).astype(np.int32)
+    tokens[1] = tokens[0]
+    tokens[1, 30] = 3  # one word of 50 differs: three of its 50 triples
+    mask = np.arange(64)[None, :] < np.array([50, 50, 60])[:, None]
+    features = losses.text_features(jnp.asarray(tokens), jnp.asarray(mask))
+    cosine = np.asarray(features @ features.T)
+    np.testing.assert_allclose(np.diag(cosine), 1.0, atol=1e-6)
+    assert 0.85 < cosine[0, 1] < 0.99
+    assert abs(cosine[0, 2]) < 0.2
+    # What stands behind the end of a text has no part in it.
+    tokens[0, 50:] = 7
+    again = losses.text_features(jnp.asarray(tokens), jnp.asarray(mask))
+    np.testing.assert_array_equal(again[0], features[0])
+
+
+@functools.cache
+def _on(shape: str, kind: str, method: str):
+    mesh = _mesh(shape)
+
+    def loss(a, b, ids):
+        return losses.sharded(kind, a, b, scale=10.0, bias=-5.0, mesh=mesh, method=method, positive_ids_B=ids)
+
+    return jax.jit(loss)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), groups=st.integers(1, 16))
-def test_duplicate_reports_in_any_number(seed: int, groups: int):
-    image, text, _ = _case(seed, rows=16, width=8)
-    ids = jnp.asarray(np.random.default_rng(seed).integers(0, groups, 16), jnp.int32)
+@given(
+    seed=st.integers(0, 10_000),
+    groups=st.integers(1, 16),
+    where=st.sampled_from([("4x2", 16), ("2x1", 13), ("1x1", 16)]),
+    how=st.sampled_from([("softmax", "gather"), ("softmax", "ring"), ("sigmoid", "ring")]),
+)
+def test_duplicate_reports_in_any_number(seed: int, groups: int, where: tuple[str, int], how: tuple[str, str]):
+    (shape, rows), (kind, method) = where, how
+    image, text, _ = _case(seed, rows=rows, width=8)
+    ids = jnp.asarray(np.random.default_rng(seed).integers(0, groups, rows), jnp.int32)
     targets = (ids[:, None] == ids[None, :]).astype(jnp.float32)
-    want = losses.dense("softmax", image, text, scale=10.0, targets_BB=targets)
-    got = _softmax_on_4x2()(image, text, ids)
+    want = losses.dense(kind, image, text, scale=10.0, bias=-5.0, targets_BB=targets)
+    got = _on(shape, kind, method)(image, text, ids)
     assert _relative(got, want) <= 1e-6
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ def test_every_leaf_of_the_state_has_a_rule(optimizer):
     abstract = abstract_state(tiny.model(logit_bias=-10.0), optimizer, sharding.make_mesh(MeshConfig(fsdp=4)))
     names = [sharding.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(abstract)]
     assert len(names) > 50
-    assert {sharding.tactic(name) for name in names} == {"replicate", "fsdp"}
+    assert {sharding.tactic(name) for name in names} == {"replicate", "fsdp", "column", "row"}
 
 
 def test_a_parameter_without_a_rule_is_an_error():
@@ -62,3 +64,30 @@ def test_decay_pulls_on_matrices_alone():
 def test_a_mesh_that_does_not_fit_the_devices_is_refused():
     with pytest.raises(InputError, match="data 3 x fsdp 2 does not make the 8 devices"):
         sharding.make_mesh(MeshConfig(data=3, fsdp=2))
+
+
+def test_the_model_axis_splits_the_hidden_units_of_the_mlps():
+    mesh = sharding.make_mesh(MeshConfig(fsdp=2, model=2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "model": 2}
+    where = sharding.tree_shardings({"params": tiny.model().abstract_params()}, mesh)["params"]
+    block = where["text"]["stack"]["blocks"]
+    assert block["mlp"]["up"]["kernel"].spec == jax.sharding.PartitionSpec(None, "fsdp", "model")
+    assert block["mlp"]["down"]["kernel"].spec == jax.sharding.PartitionSpec(None, "model", "fsdp")
+    assert "model" not in str(block["attention"]["qkv"]["kernel"].spec)
+    assert sharding.batch_axes(mesh) == ("data", "fsdp")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Device:
+    slice_index: int
+    process_index: int
+    id: int
+
+
+def test_slices_share_no_parameters():
+    # As they might be listed: the slices interleaved.
+    devices = [_Device(slice_index=i % 2, process_index=i // 2, id=i) for i in range(8)]
+    mesh = sharding.make_mesh(MeshConfig(fsdp=4), devices)
+    assert [{d.slice_index for d in row} for row in mesh.devices] == [{0}, {1}]
+    with pytest.raises(InputError, match="data 1 is not a multiple of the 2 slices"):
+        sharding.make_mesh(MeshConfig(fsdp=8), devices)

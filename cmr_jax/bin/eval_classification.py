@@ -10,7 +10,20 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.data import schema
 from cmr_jax.errors import InputError
-from cmr_jax.evals import card, classification, compare, export, groups, labels, page, plots, regression, report, tables
+from cmr_jax.evals import (
+    card,
+    classification,
+    compare,
+    export,
+    failures,
+    groups,
+    labels,
+    page,
+    plots,
+    regression,
+    report,
+    tables,
+)
 
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Folder of embeddings that holds every split that is used.")
 _WORKDIR = flags.DEFINE_string(
@@ -145,6 +158,12 @@ def _write(
     report.write_failures(folder / "failures.csv", embeddings, found, predicted)
     intervals = report.interval_sentence(_BOOTSTRAP.value, _SEED.value)
     folders = {flag.name: flag.value for flag in _FOLDERS}
+    wrong, captions = failures.of_classification(embeddings, found)
+    seen = {}
+    if _DATA.value:
+        from cmr_jax.data import glimpse  # it brings protobuf, which scores do without
+
+        seen = glimpse.glimpses(_DATA.value, captions)
     content = page.Page(
         title="Classification",
         about=[
@@ -163,6 +182,10 @@ def _write(
             *tables.comparison_tables(figures),
         ],
         pictures=_pictures(folder, embeddings, found, predicted, figures, plan),
+        failures=wrong,
+        failure_pictures=[page.Picture(name, "The surest mistakes") for name in plots.failures(folder, seen, captions)],
+        dataset=card.dataset_flow(embeddings),
+        config=card.configuration(embeddings),
         notes=notes,
         checklist=card.checklist(
             intervals, "studies without a value are left out of that label and counted in the notes"

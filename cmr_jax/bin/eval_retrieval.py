@@ -7,7 +7,7 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.data import schema
 from cmr_jax.errors import InputError
-from cmr_jax.evals import card, export, page, plots, report, retrieval, tables
+from cmr_jax.evals import card, export, failures, page, plots, report, retrieval, tables
 
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Folder of embeddings, the --out of cmr_jax.bin.embed.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Instead of --embeddings: workdir of a training run; needs --data.")
@@ -62,11 +62,17 @@ def _write(
     column = embeddings.label(labels[0]) if labels else embeddings.ids["split"]
     colour = labels[0] if labels else "split"
     names = plots.retrieval(folder, found.ranks)
-    captions: list[str] = ["Recall at k", "Rank of the first hit"]
-    pictures = list(zip(names, captions, strict=True))
+    shown = ["Recall at k", "Rank of the first hit"]
+    pictures = list(zip(names, shown, strict=True))
     pictures.append(
         (plots.pca_map(folder, embeddings.image_NE, embeddings.text_NE, column, colour), f"Map by {colour}")
     )
+    late, captions = failures.of_retrieval(embeddings, found)
+    seen = {}
+    if _DATA.value:
+        from cmr_jax.data import glimpse  # it brings protobuf, which scores do without
+
+        seen = glimpse.glimpses(_DATA.value, captions)
     content = page.Page(
         title="Retrieval",
         about=[
@@ -78,6 +84,10 @@ def _write(
         flow=card.flow(everything, {"scored": everything.rows(_SPLIT.value)}),
         tables=tables.retrieval_tables(found),
         pictures=[page.Picture(*each) for each in pictures],
+        failures=late,
+        failure_pictures=[page.Picture(name, "Found last") for name in plots.failures(folder, seen, captions)],
+        dataset=card.dataset_flow(embeddings),
+        config=card.configuration(embeddings),
         notes=found.notes,
         checklist=card.checklist(intervals, "studies without a label are left out of its measures and counted"),
         card=card.model_card(embeddings),

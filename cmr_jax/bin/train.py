@@ -1,5 +1,6 @@
 """Trains a dual encoder: `python -m cmr_jax.bin.train --config configs/demo.py --workdir W --config.data.path=D`."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from cmr_jax import cli, config, sharding
+from cmr_jax import cli, config, optim, sharding
 from cmr_jax.errors import InputError
 from cmr_jax.evals.evaluators import retrieval_evaluator
 from cmr_jax.structs import Metrics
@@ -57,6 +58,7 @@ def _train(settings: config.Config, stop: StopSignal, clock: Clock) -> tuple[wor
 
 def _train_in(run: workdir_lib.Run, stop: StopSignal, clock: Clock, watchdog: Watchdog) -> Metrics:
     data = run.config.data.path
+    run = dataclasses.replace(run, config=optim.lengths(run.config, len(run.loader(data, "train").split)))
     evaluators = []
     if run.config.train.eval_every:
         val = run.loader(data, "val")

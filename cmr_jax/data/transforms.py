@@ -4,13 +4,14 @@ With a generator the choice is random (training); without, it is the middle of t
 """
 
 import collections
+import dataclasses
 import zlib
 from collections.abc import Collection
 
 import numpy as np
 
 from cmr_jax.config import DataConfig, VideoConfig
-from cmr_jax.data import schema
+from cmr_jax.data import distort, schema, window
 from cmr_jax.data.records import Example
 from cmr_jax.errors import InputError
 
@@ -68,11 +69,11 @@ def choose_phases(phases: int, frames: int) -> np.ndarray:
     return np.arange(phases) if phases <= frames else (np.arange(frames) * phases) // frames
 
 
-def fit(frames_THW: np.ndarray, size: int, factor: float) -> np.ndarray:
-    """uint8 frames averaged down by the whole number `factor`, then cut or padded about the centre to `size` pixels.
+def whole(factor: float) -> int:
+    """`factor` as a whole number.
 
     Raises:
-      InputError: where `factor` is no whole number: averaging by parts of a pixel would blur.
+      InputError: where it is none: averaging by parts of a pixel would blur.
     """
     k = round(factor)
     if k < 1 or abs(factor - k) > 0.01:
@@ -80,10 +81,25 @@ def fit(frames_THW: np.ndarray, size: int, factor: float) -> np.ndarray:
             f"records cannot be averaged down {factor:g} times: choose config.data.spacing_mm (or, where that is 0, "
             "config.model.video.image_size) so that it is a whole number, or preprocess with another --spacing_mm"
         )
+    return k
+
+
+def average(frames_THW: np.ndarray, k: int) -> np.ndarray:
+    """uint8 frames averaged over blocks of `k` x `k` pixels."""
+    if k == 1:
+        return frames_THW
     T, H, W = frames_THW.shape
-    if k > 1:
-        cut = frames_THW[:, : H // k * k, : W // k * k].reshape(T, H // k, k, W // k, k)
-        frames_THW = (cut.mean(axis=(2, 4)) + 0.5).astype(np.uint8)
+    cut = frames_THW[:, : H // k * k, : W // k * k].reshape(T, H // k, k, W // k, k)
+    return (cut.mean(axis=(2, 4)) + 0.5).astype(np.uint8)
+
+
+def fit(frames_THW: np.ndarray, size: int, factor: float) -> np.ndarray:
+    """uint8 frames averaged down by the whole number `factor`, then cut or padded about the centre to `size` pixels.
+
+    Raises:
+      InputError: where `factor` is no whole number.
+    """
+    frames_THW = average(frames_THW, whole(factor))
     for axis in (1, 2):
         spare = frames_THW.shape[axis] - size
         if spare > 0:
@@ -93,6 +109,31 @@ def fit(frames_THW: np.ndarray, size: int, factor: float) -> np.ndarray:
             pad[axis] = (-spare // 2, -spare - -spare // 2)
             frames_THW = np.pad(frames_THW, pad)
     return frames_THW
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How the model is shown one series: the window on it, and the look-up table of its brightness (None: as is)."""
+
+    factor: int
+    size: int
+    centre: tuple[float, float]
+    levels: np.ndarray | None
+
+    def __call__(self, frames_THW: np.ndarray) -> np.ndarray:
+        frames = window.cut(average(frames_THW, self.factor), self.centre, self.size)
+        return frames if self.levels is None else self.levels[frames]
+
+
+def view_of(stack_STHW: np.ndarray, factor: float, spacing: float, size: int, data: DataConfig) -> View | None:
+    """None where the window is the plain one of `fit`. `spacing`: millimetres a pixel of the window."""
+    if data.centre == "image" and data.brightness == "record":
+        return None
+    k = whole(factor)
+    coarse = stack_STHW[..., ::k, ::k]
+    centre = window.motion_centre(coarse, spacing) if data.centre == "motion" else (0.0, 0.0)
+    levels = window.heart_levels(coarse, centre, spacing) if data.brightness == "heart" else None
+    return View(k, size, centre, levels)
 
 
 def augment(frames_THW: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
@@ -155,6 +196,8 @@ def study_arrays(
     planes = choose_planes(example, data.views, data.fallback_views, rng if data.slice_jitter else None)
     # One start for all series: they are phases of one heartbeat and must stay aligned.
     roll = rng.random() if rng is not None and data.phase_roll else 0.0
+    how = distort.draw(data, rng) if rng is not None and distort.wanted(data) else None
+    seen: dict[int, View | None] = {}
     for v, plane in enumerate(planes):
         if plane is None:
             continue
@@ -163,7 +206,14 @@ def study_arrays(
         indices = choose_phases(len(cine_THW), T)
         spacing = float(example["series/spacing_mm"][series])
         factor = data.spacing_mm / spacing if data.spacing_mm else cine_THW.shape[1] / size
-        frames = fit(cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)], size, factor)
+        picked = cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)]
+        if series not in seen:
+            stack = schema.eight_bits(stacks[series], example["series/view"][series])
+            seen[series] = view_of(stack, factor, factor * spacing, size, data)
+        view = seen[series]
+        frames = fit(picked, size, factor) if view is None else view(picked)
+        if how is not None and rng is not None:
+            frames = distort.shade(frames, how, rng)
         video_VTHW[v, : len(frames)] = frames if rng is None else augment(frames, data, rng)
         mask_VT[v, : len(frames)] = True
         view_V[v] = schema.VIEWS.index(example["series/view"][series])

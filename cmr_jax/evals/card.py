@@ -1,6 +1,7 @@
 """What every report says beside its figures: the flow of studies, a reporting checklist, a model card."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,45 @@ def flow(embeddings: Embeddings, used: Mapping[str, np.ndarray]) -> Table:
         counts = [str(len(np.intersect1d(here, part))) for part in used.values()]
         rows.append([split or "(none)", str(len(here)), str(len(set(patients[here]))), *counts])
     return Table("The way of the studies", ["split", "studies", "patients", *used], rows)
+
+
+# How the counts of a dataset's manifest are said, in the order of the way.
+_STATIONS = {
+    "files_seen": "files seen",
+    "files_used": "files used",
+    "files_ignored": "files ignored (no MR image, repeats, …)",
+    "files_rejected": "files rejected (damaged, unreadable)",
+    "studies_seen": "studies of usable MR images",
+    "studies_without_report": "studies without a report, left out",
+    "studies_removed": "studies removed on request",
+    "studies_without_side": "studies without a date or site to split by, left out",
+    "studies_put_aside": "studies without a usable series, put aside",
+    "studies": "studies in the dataset",
+    "patients": "patients in the dataset",
+}
+
+
+def dataset_flow(embeddings: Embeddings) -> Table | None:
+    """From files to studies, as the preprocessing counted; None where the embeddings do not say."""
+    counts = embeddings.manifest.get("data_counts")
+    if not isinstance(counts, dict):
+        return None
+    rows = [[said, str(counts[name])] for name, said in _STATIONS.items() if name in counts]
+    return Table("From files to studies", ["", "number"], rows) if rows else None
+
+
+def configuration(embeddings: Embeddings) -> list[tuple[str, str]]:
+    """The settings that the model was trained with, flat; empty where the embeddings do not say."""
+
+    def flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+        for name, value in tree.items():
+            if isinstance(value, Mapping):
+                yield from flat(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, str(value)
+
+    settings = embeddings.manifest.get("config")
+    return list(flat(settings, "")) if isinstance(settings, Mapping) else []
 
 
 def checklist(interval: str, missing: str, extra: Sequence[tuple[str, str]] = ()) -> Table:

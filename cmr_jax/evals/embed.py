@@ -1,6 +1,7 @@
 """Embeddings of a dataset, or of prompts, by a trained model: the step before any score."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cmr_jax import sharding
+from cmr_jax import config as config_lib
+from cmr_jax import optim, sharding
 from cmr_jax.config import MeshConfig
 from cmr_jax.data import records
 from cmr_jax.data.loader import Loader, check_views, eval_rows
@@ -22,7 +24,7 @@ from cmr_jax.models.build import Model
 from cmr_jax.structs import Params
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.checkpoint import Checkpoints
-from cmr_jax.train.state import abstract_params
+from cmr_jax.train.state import abstract_params, abstract_state
 
 # What a record says of the study beside its labels.
 ATTRIBUTES = ("sex", "age", "vendor")
@@ -103,6 +105,8 @@ def embed_dataset(
         "n": total,
         **origin,
         "data_manifest_sha256": records.manifest_hash(data),
+        "data_counts": records.load_manifest(data).get("counts", {}),
+        "config": _without_paths(config_lib.to_dict(run.config)),
         "splits": list(splits),
         **({"hidden_views": list(hidden_views)} if hidden_views else {}),
     }
@@ -122,7 +126,7 @@ def embed_prompts(
 def open_run(
     workdir: str | None, checkpoint: str | None, step: int | None
 ) -> tuple[workdir_lib.Run, Params, Mesh, dict[str, Any]]:
-    """The run, its parameters spread over this machine's devices, and where they come from."""
+    """The run, its parameters (averaged, where it averages) over this machine's devices, and where they come from."""
     folder, step = workdir_lib.locate(workdir, checkpoint, step)
     run = workdir_lib.load(folder)
     mesh = sharding.make_mesh(MeshConfig())
@@ -130,13 +134,29 @@ def open_run(
     found = checkpoints.newest_whole() if step is None else step
     if found is None:
         raise InputError(f"{str(folder)!r} holds no undamaged checkpoint: train first")
-    params = checkpoints.restore_params(found, abstract_params(run.model, mesh))
+    if run.config.optim.ema_decay:
+        optimizer = optim.make_optimizer(run.config.optim, run.config.train.steps)
+        state = checkpoints.restore(found, abstract_state(run.model, optimizer, mesh))
+        params = optim.averaged(state.params, state.opt_state)
+    else:
+        params = checkpoints.restore_params(found, abstract_params(run.model, mesh))
     origin = {
         "checkpoint_step": found,
         "checkpoint_sha256": checkpoints.fingerprint(found),
         "config_sha256": workdir_lib.config_hash(Path(folder)),
     }
     return run, params, mesh, origin
+
+
+def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with every text that may be a place on a disk withheld: embeddings are passed on."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        return "(a path)" if isinstance(value, str) and ("/" in value or os.sep in value) else value
+
+    return plain(settings) | {"data": plain(settings["data"]) | {"path": "(a path)"}}
 
 
 def _add_ids(ids: dict[str, list[str]], example: records.Example, split: str, label_names: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ def columns(
 
     Raises InputError for a column that neither ids.csv nor the dataset has, and for one of too many values.
     """
-    tables = [embeddings.ids, *_of_dataset(embeddings, data)]
+    tables = [embeddings.ids, *(_of_dataset(embeddings, data) if names else [])]
     found = {}
     for name in names:
         source = "age" if name == AGE_BAND else name

@@ -36,6 +36,10 @@ class Page:
     card: Sequence[tuple[str, str]]
     provenance: Sequence[tuple[str, str]]
     command: str
+    failures: Sequence[Table] = ()
+    failure_pictures: Sequence[Picture] = ()
+    dataset: Table | None = None
+    config: Sequence[tuple[str, str]] = ()
 
 
 def write(folder: pathlib.Path, page: Page, name: str) -> None:
@@ -47,26 +51,34 @@ def write(folder: pathlib.Path, page: Page, name: str) -> None:
 def markdown(page: Page) -> str:
     """What was scored, the figures, how they were made and how to make them again."""
     sections = [f"# {page.title}", *page.about]
-    sections += [f"## {each.title}\n\n{each.markdown()}" for each in [*page.tables, page.flow]]
+    flow = [page.flow] if page.dataset is None else [page.dataset, page.flow]
+    sections += [f"## {each.title}\n\n{each.markdown()}" for each in [*page.tables, *page.failures, *flow]]
     if page.notes:
         sections.append("## Notes\n\n" + "\n".join(f"- {note}" for note in page.notes))
-    sections += [f"![{each.caption}]({each.name})" for each in page.pictures]
+    sections += [f"![{each.caption}]({each.name})" for each in [*page.pictures, *page.failure_pictures]]
     sections.append(f"## {page.checklist.title}\n\n{page.checklist.markdown()}")
     sections.append("## Model card\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in page.card))
     sections.append("## Where the embeddings come from\n\n" + table(["", ""], page.provenance))
+    if page.config:
+        sections.append("## Configuration of the model\n\n" + table(["setting", "value"], page.config))
     sections.append(f"## To make this again\n\n    {page.command}")
     return "\n\n".join(sections) + "\n"
 
 
 def html(page: Page, folder: pathlib.Path) -> str:
     """One file: text escaped, pictures inside."""
-    images = [
-        (each.caption, base64.b64encode((folder / each.name).read_bytes()).decode("ascii")) for each in page.pictures
-    ]
+
+    def inside(pictures: Sequence[Picture]) -> list[tuple[str, str]]:
+        return [
+            (each.caption, base64.b64encode((folder / each.name).read_bytes()).decode("ascii")) for each in pictures
+        ]
+
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.from_string(_TEMPLATE).render(page=page, images=images)
+    return environment.from_string(_TEMPLATE).render(
+        page=page, images=inside(page.pictures), failure_images=inside(page.failure_pictures)
+    )
 
 
 _TEMPLATE = """<!doctype html>
@@ -99,17 +111,29 @@ pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; } nav a { margin-ri
 {% endfor %}
 </tbody></table></div>
 {% endmacro %}
+{% macro figures(pictures) %}
+{% for caption, data in pictures %}
+<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ data }}"><figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+{% endmacro %}
 <h1>{{ page.title }}</h1>
 {% for text in page.about %}<p>{{ text }}</p>{% endfor %}
-<nav><a href="#figures">Figures</a><a href="#plots">Plots</a><a href="#flow">Studies</a><a href="#notes">Notes</a>
+<nav><a href="#figures">Figures</a><a href="#plots">Plots</a>
+{% if page.failures %}<a href="#failures">Failures</a>{% endif %}
+<a href="#flow">Studies</a><a href="#notes">Notes</a>
 <a href="#checklist">Checklist</a><a href="#card">Model card</a><a href="#again">Make it again</a></nav>
 <div id="figures">
 {% for each in page.tables %}<h2>{{ each.title }}</h2>{{ rows(each) }}{% endfor %}
 </div>
 <h2 id="plots">Plots</h2>
-{% for caption, data in images %}
-<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ data }}"><figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
+{{ figures(images) }}
+{% if page.failures %}
+<div id="failures">
+{% for each in page.failures %}<h2>{{ each.title }}</h2>{{ rows(each) }}{% endfor %}
+{{ figures(failure_images) }}
+</div>
+{% endif %}
+{% if page.dataset %}<h2>{{ page.dataset.title }}</h2>{{ rows(page.dataset) }}{% endif %}
 <h2 id="flow">{{ page.flow.title }}</h2>{{ rows(page.flow) }}
 <h2 id="notes">Notes</h2>
 <ul>{% for note in page.notes %}<li>{{ note }}</li>{% else %}<li>none</li>{% endfor %}</ul>
@@ -121,6 +145,11 @@ pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; } nav a { margin-ri
 {% for name, value in page.provenance %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>{% endfor %}
 </tbody></table></div>
 <pre>{{ page.command }}</pre>
+{% if page.config %}
+<details><summary>Configuration of the model</summary><div class="scroll"><table><tbody>
+{% for name, value in page.config %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>{% endfor %}
+</tbody></table></div></details>
+{% endif %}
 </body>
 </html>
 """

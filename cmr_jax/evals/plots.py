@@ -158,6 +158,26 @@ def few_shot(folder: pathlib.Path, figures: Mapping[str, Any]) -> list[str]:
     return ["few_shot.png"]
 
 
+def failures(
+    folder: pathlib.Path, seen: Mapping[str, Sequence[tuple[str, np.ndarray]]], captions: Mapping[str, str]
+) -> list[str]:
+    """Writes a row of frames a study (`seen`: view and frame `H W` by study); returns the file names."""
+    studies = [study for study in captions if seen.get(study)][:_MOST_COLOURS]
+    if not studies:
+        return []
+    columns = max(len(seen[study]) for study in studies)
+    figure, axes = _figure(len(studies), columns, (2.2 * columns + 1, 2.5 * len(studies)))
+    for row, study in zip(np.reshape(axes, (len(studies), columns)), studies, strict=True):
+        for axis in row:
+            axis.set_axis_off()
+        for axis, (view, frame_HW) in zip(row, seen[study], strict=False):
+            axis.imshow(frame_HW, cmap="gray", vmin=0, vmax=255)
+            axis.set_title(view, fontsize=8)
+        row[0].text(0, -0.06, f"{study}: {captions[study]}", transform=row[0].transAxes, fontsize=8, va="top")
+    _save(figure, folder / "failures.png")
+    return ["failures.png"]
+
+
 def _curves(roc: Any, pr: Any, scored: "Scored") -> None:
     for question, truth_N in enumerate(scored.truth_NQ.T):
         score_N = scored.fit.score_NQ[:, question]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from cmr_jax.errors import InputError
+from cmr_jax.evals import failures
 from cmr_jax.evals.bootstrap import LEVEL
 from cmr_jax.evals.export import Embeddings
 
@@ -73,17 +74,11 @@ def write_failures(
         writer.writerow(_FAILURE_COLUMNS)
         for scored in found.scored:
             classes, questions = scored.label.classes, scored.label.questions
-            wrong = []
-            for place, row in enumerate(scored.rows_N):
-                truth, said = int(scored.truth_N[place]), int(scored.predicted_N[place])
-                if said < 0 or said == truth:
-                    continue
-                # Of a yes-or-no label only the score of yes is there; a low one speaks for no.
-                score = float(scored.fit.score_NQ[place, questions.index(said) if said in questions else 0])
-                sure = score if said in questions else -score
+            for sure, place in failures.mistakes(scored):
+                row, truth, said = scored.rows_N[place], int(scored.truth_N[place]), int(scored.predicted_N[place])
+                score = sure if said in questions else -sure
                 names = (scored.protocol, scored.label.name, row, embeddings.ids["study_id"][row])
-                wrong.append((sure, (*names, classes[truth], classes[said], f"{score:.6g}")))
-            writer.writerows(line for _, line in sorted(wrong, key=lambda each: -each[0]))
+                writer.writerow((*names, classes[truth], classes[said], f"{score:.6g}"))
         for each in predicted.predicted if predicted else ():
             error_N = each.predicted_N - each.truth_N
             for place in sorted(range(len(error_N)), key=lambda place: -abs(error_N[place]))[:_LARGEST_ERRORS]:

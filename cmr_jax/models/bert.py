@@ -11,18 +11,16 @@ from cmr_jax.config import TextConfig
 from cmr_jax.models.attention import attend, layer_norm, wide
 from cmr_jax.models.layers import Constrain, Stack, dropout, linear, masked_mean
 
-NORM_EPSILON = 1e-12
-
 
 class BertBlock(nnx.Module):
     def __init__(self, config: TextConfig, dtype, rate: float, rngs: nnx.Rngs):
         self.rate, self.heads = rate, config.heads
         self.qkv = linear(config.width, 3 * config.width, dtype, rngs)
         self.out = linear(config.width, config.width, dtype, rngs)
-        self.attention_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
-        self.up = linear(config.width, config.mlp_ratio * config.width, dtype, rngs)
-        self.down = linear(config.mlp_ratio * config.width, config.width, dtype, rngs)
-        self.mlp_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.attention_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
+        self.up = linear(config.width, config.mlp_width, dtype, rngs)
+        self.down = linear(config.mlp_width, config.width, dtype, rngs)
+        self.mlp_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
 
     def __call__(self, x_BLD: jax.Array, mask_BL: jax.Array, *, key: jax.Array | None) -> jax.Array:
         B, L, D = x_BLD.shape
@@ -45,7 +43,7 @@ class BertTower(nnx.Module):
         self.token = nnx.Embed(config.vocab_size, config.width, embedding_init=init, rngs=rngs)
         shape = (config.positions or config.length, config.width)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, jnp.float32))
-        self.embedding_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.embedding_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
         self.stack = Stack(lambda r: BertBlock(config, dtype, self.rate, r), config.depth, remat, rngs)
         whole = config.kind == "bert"
         self.token_type = nnx.Embed(2, config.width, embedding_init=init, rngs=rngs) if whole else None

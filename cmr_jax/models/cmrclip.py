@@ -18,7 +18,6 @@ from cmr_jax.models.layers import Constrain, Stack, dropout, linear
 # Of ImageNet, on three channels; a grey pixel is the same in all of them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-NORM_EPSILON = 1e-6
 
 
 class DividedAttention(nnx.Module):
@@ -69,14 +68,14 @@ class ReleasedBlock(nnx.Module):
     def __init__(self, config: VideoConfig, dtype, rate: float, rngs: nnx.Rngs):
         self.rate, self.frames = rate, config.frames
         self.patches = (config.image_size // config.patch) ** 2
-        self.time_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.time_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
         self.time = DividedAttention(config.width, config.heads, dtype, rngs)
         start_time_attention(self.time, config.time_init)
-        self.space_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.space_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
         self.space = DividedAttention(config.width, config.heads, dtype, rngs)
-        self.mlp_norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
-        self.up = linear(config.width, config.mlp_ratio * config.width, dtype, rngs)
-        self.down = linear(config.mlp_ratio * config.width, config.width, dtype, rngs)
+        self.mlp_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
+        self.up = linear(config.width, config.mlp_width, dtype, rngs)
+        self.down = linear(config.mlp_width, config.width, dtype, rngs)
 
     def __call__(self, x_BSD: jax.Array, *, key: jax.Array | None) -> jax.Array:
         frames = (x_BSD.shape[1] - 1) // self.patches
@@ -104,7 +103,7 @@ class ReleasedVideoTower(nnx.Module):
         self.position = drawn(1 + patches, config.width)
         self.time_position = nnx.Param(jnp.zeros((config.frames, config.width), jnp.float32))
         self.stack = Stack(lambda r: ReleasedBlock(config, dtype, rate, r), config.depth, remat, rngs)
-        self.norm = layer_norm(config.width, NORM_EPSILON, dtype, rngs)
+        self.norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
 
     def __call__(self, video: jax.Array, *, key: jax.Array | None, constrain: Constrain) -> jax.Array:
         """`B D` of whole-number grey frames `B T H W`, or of three normalised float channels `B T 3 H W`."""
@@ -120,9 +119,10 @@ class ReleasedVideoTower(nnx.Module):
         return self.norm(x_BSD[:, 0])
 
     def _patches(self, video_BTCHW: jax.Array) -> jax.Array:
-        B, T, C, H, W = video_BTCHW.shape
         p = self.config.patch
-        x = video_BTCHW.reshape(B, T, C, H // p, p, W // p, p).transpose(0, 1, 3, 5, 2, 4, 6)
+        B, T, C, H, W = video_BTCHW.shape
+        H, W = H // p * p, W // p * p  # a convolution in steps of a patch leaves out what is no whole one
+        x = video_BTCHW[..., :H, :W].reshape(B, T, C, H // p, p, W // p, p).transpose(0, 1, 3, 5, 2, 4, 6)
         return x.reshape(B, T, (H // p) * (W // p), C * p * p)
 
     def _colour(self, video_BTCHW: jax.Array) -> jax.Array:

@@ -56,9 +56,9 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    def __init__(self, width: int, ratio: int, dtype: Any, rngs: nnx.Rngs):
-        self.up = linear(width, ratio * width, dtype, rngs)
-        self.down = linear(ratio * width, width, dtype, rngs)
+    def __init__(self, width: int, hidden: int, dtype: Any, rngs: nnx.Rngs):
+        self.up = linear(width, hidden, dtype, rngs)
+        self.down = linear(hidden, width, dtype, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(jax.nn.gelu(self.up(x), approximate=True))
@@ -67,12 +67,12 @@ class Mlp(nnx.Module):
 class EncoderBlock(nnx.Module):
     """Self-attention over the tokens of a row, then an MLP; pre-norm residuals."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int, dtype: Any, rate: float, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, mlp_width: int, dtype: Any, rate: float, rngs: nnx.Rngs):
         self.rate = rate
         self.attention_norm = norm(width, rngs)
         self.attention = Attention(width, heads, dtype, rngs)
         self.mlp_norm = norm(width, rngs)
-        self.mlp = Mlp(width, mlp_ratio, dtype, rngs)
+        self.mlp = Mlp(width, mlp_width, dtype, rngs)
 
     def __call__(
         self, x_BLD: jax.Array, mask_BL: jax.Array | None = None, *, key: jax.Array | None = None

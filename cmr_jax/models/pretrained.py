@@ -32,6 +32,7 @@ SIZES = "config.json"
 _IDLE = r"position_ids$|^cls\.|^vocab_(transform|layer_norm|projector)\.|^(head|head_dist|fc_norm|pre_logits)\."
 # What a text model may lack: BERT can be saved without its pooler.
 _OPTIONAL = r"^text/pooler/"
+_QKV_BIAS = r"^image/.*/qkv/bias$"
 _TEMPORAL = r"/time_norm/|/time/|/time_position$"
 
 
@@ -66,14 +67,16 @@ def load_cmrclip(state_dict_path: str | Path, config_json_path: str | Path) -> t
       InputError: where a file is missing or damaged, or the two do not fit together.
     """
     state = weights.read_state(Path(state_dict_path))
-    config = released_config(_read_json(Path(config_json_path)), state)
+    sizes = _read_json(Path(config_json_path))
+    config = released_config(sizes, state)
     model = build(config, num_views=0)
     shapes = weights.flat(model.abstract_params())
+    may_miss = _OPTIONAL if sizes["video"].get("qkv_bias", True) else f"{_OPTIONAL}|{_QKV_BIAS}"
     found, _ = weights.take(
-        state, released_rules(config), _shapes(shapes), source="the state dict", may_miss=_OPTIONAL, may_waste=_IDLE
+        state, released_rules(config), _shapes(shapes), source="the state dict", may_miss=may_miss, may_waste=_IDLE
     )
     found["log_scale"] = np.array(-math.log(config.temperature), np.float32)
-    for name in set(shapes) - set(found):  # a pooler that was not saved
+    for name in set(shapes) - set(found):  # a pooler that was not saved, biases that the model has not
         found[name] = np.zeros(shapes[name].shape, np.float32)
     return ReleasedModel(model), weights.nested({name: jnp.asarray(array) for name, array in found.items()})
 

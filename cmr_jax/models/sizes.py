@@ -1,7 +1,7 @@
 """The sizes of published models: CMR-CLIP's config.json to a ModelConfig and back, and Hugging Face's against ours.
 
-Heads and epsilons leave no trace in the shapes of weights, so a wrong one would go unseen: what cannot be run as
-published is refused.
+Heads and epsilons leave no trace in the shapes of weights, so a wrong one would go unseen: they are read, or held to
+ours, where published.
 """
 
 import math
@@ -12,7 +12,6 @@ import numpy as np
 
 from cmr_jax.config import ModelConfig, TextConfig, VideoConfig
 from cmr_jax.errors import InputError
-from cmr_jax.models import bert, cmrclip
 
 # Fixed, and both directions summed, in the released training code.
 TEMPERATURE = 0.05
@@ -29,21 +28,23 @@ def released_config(sizes: Mapping[str, Any], state: Mapping[str, np.ndarray]) -
         video, text = sizes["video"], sizes["text"]
         kind = _KINDS.get(text["kind"], "")
         _need("text.kind", bool(kind))
-        for name, part, epsilon in (("video", video, cmrclip.NORM_EPSILON), ("text", text, bert.NORM_EPSILON)):
-            _need(f"{name}.layer_norm_eps", math.isclose(part.get("layer_norm_eps", epsilon), epsilon))
-        _need("video.qkv_bias", video.get("qkv_bias", True))
+        for name, part in (("video", video), ("text", text)):
+            _need(f"{name}.heads", part["width"] % part["heads"] == 0)
         hidden = state.get("video_model.blocks.0.mlp.fc1.weight", np.zeros((4 * video["width"], 0))).shape[0]
+        inner = text.get("mlp", 4 * text["width"])
         return ModelConfig(
             arch="concat",
             video=VideoConfig(
                 image_size=video["image_size"], frames=video["num_frames"], tubelet=1, patch=video["patch_size"],
                 width=video["width"], depth=video["depth"], heads=video["heads"],
-                mlp_ratio=_ratio("video.width", hidden, video["width"]), time_init="zeros",
+                mlp=_unless_usual(hidden, video["width"]), time_init="zeros",
+                norm_epsilon=video.get("layer_norm_eps", VideoConfig.norm_epsilon),
             ),
             text=TextConfig(
                 kind=kind, vocab_size=text["vocab"], pool=text.get("pool", "mean" if kind == "bert" else "cls"),
                 length=text["max_positions"], positions=text["max_positions"], width=text["width"],
-                depth=text["layers"], heads=text["heads"], mlp_ratio=_ratio("text.mlp", text["mlp"], text["width"]),
+                depth=text["layers"], heads=text["heads"], mlp=_unless_usual(inner, text["width"]),
+                norm_epsilon=text.get("layer_norm_eps", TextConfig.norm_epsilon),
             ),
             embed_dim=sizes["projection"], dtype="float32", remat="none", learn_temperature=False,
             temperature=sizes.get("temperature", TEMPERATURE),
@@ -53,6 +54,11 @@ def released_config(sizes: Mapping[str, Any], state: Mapping[str, np.ndarray]) -
         raise InputError(f"config.json of the released model lacks {error}") from None
 
 
+def _unless_usual(hidden: int, width: int) -> int:
+    """The width inside the MLPs as a config says it: 0 where it is the usual four times `width`."""
+    return 0 if hidden == 4 * width else hidden
+
+
 def released_sizes(config: ModelConfig) -> dict[str, Any]:
     """The inverse of `released_config`."""
     video, text = config.video, config.text
@@ -60,12 +66,12 @@ def released_sizes(config: ModelConfig) -> dict[str, Any]:
         "video": {
             "image_size": video.image_size, "patch_size": video.patch, "num_frames": video.frames,
             "width": video.width, "depth": video.depth, "heads": video.heads,
-            "layer_norm_eps": cmrclip.NORM_EPSILON, "qkv_bias": True,
+            "layer_norm_eps": video.norm_epsilon, "qkv_bias": True,
         },
         "text": {
             "kind": "bert" if text.kind == "bert" else "distil", "vocab": text.vocab_size, "width": text.width,
-            "layers": text.depth, "heads": text.heads, "mlp": text.mlp_ratio * text.width, "pool": text.pool,
-            "max_positions": text.positions or text.length, "layer_norm_eps": bert.NORM_EPSILON,
+            "layers": text.depth, "heads": text.heads, "mlp": text.mlp_width, "pool": text.pool,
+            "max_positions": text.positions or text.length, "layer_norm_eps": text.norm_epsilon,
         },
         "projection": config.embed_dim,
         "projection_head": " / ".join(sorted({config.image_head, config.text_head})),
@@ -90,18 +96,15 @@ def check_hugging_face(found: Mapping[str, Any], text: TextConfig, source: str) 
             raise InputError(f"{source} has {key} {found.get(key)!r}, the config's model {value!r}")
     if found.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(f"{source} has position_embedding_type {found['position_embedding_type']!r}, not 'absolute'")
-    if not math.isclose(found.get("layer_norm_eps", bert.NORM_EPSILON), bert.NORM_EPSILON):
-        raise InputError(f"{source} has layer_norm_eps {found['layer_norm_eps']!r}, the model {bert.NORM_EPSILON}")
+    if not math.isclose(found.get("layer_norm_eps", text.norm_epsilon), text.norm_epsilon):
+        raise InputError(
+            f"{source} has layer_norm_eps {found['layer_norm_eps']!r}, the config's model {text.norm_epsilon}"
+        )
 
 
 def _need(name: str, holds: Any) -> None:
     if not holds:
         raise InputError(f"config.json of the released model: {name} is none that this code runs")
-
-
-def _ratio(name: str, hidden: int, width: int) -> int:
-    _need(name, hidden % width == 0)
-    return hidden // width
 
 
 def _head(state: Mapping[str, np.ndarray], key: str) -> str:

@@ -20,18 +20,20 @@ from cmr_jax.models.video import VideoTower
 
 
 class StudyEncoder(nnx.Module):
+    """What mixes the series of a study runs in float32: in bfloat16 their order could move a sum to its neighbour."""
+
     def __init__(self, config: VideoConfig, num_views: int, dtype, remat: str, rate: float, rngs: nnx.Rngs):
-        self.slice_dropout, self.dtype = config.slice_dropout, dtype
+        self.slice_dropout = config.slice_dropout
         self.tower = VideoTower(config, dtype, remat, rate, rngs)
         self.view = nnx.Embed(num_views, config.width, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
         self.slice = linear(1, config.width, jnp.float32, rngs, bias=False)
-        size = (config.width, config.heads, config.mlp_ratio)
+        size = (config.width, config.heads, config.mlp_width)
         self.series_stack = (
-            Stack(lambda r: EncoderBlock(*size, dtype, rate, r), config.series_depth, remat, rngs)
+            Stack(lambda r: EncoderBlock(*size, jnp.float32, rate, r), config.series_depth, remat, rngs)
             if config.series_depth
             else None
         )
-        self.pool = MaskedAttentionPool(config.width, config.heads, dtype, rngs)
+        self.pool = MaskedAttentionPool(config.width, config.heads, jnp.float32, rngs)
         self.norm = norm(config.width, rngs)
 
     def __call__(
@@ -66,6 +68,5 @@ class StudyEncoder(nnx.Module):
         series_BVD = feature_MD.reshape(B, V, -1) + context_BVD
         mask_BV = mask_BVT.any(axis=2)
         if self.series_stack is not None:
-            x_BVD = constrain(series_BVD.astype(self.dtype))
-            series_BVD = self.series_stack(x_BVD, mask_BV, key=keys[2], constrain=constrain)
+            series_BVD = self.series_stack(constrain(series_BVD), mask_BV, key=keys[2], constrain=constrain)
         return self.norm(constrain(self.pool(series_BVD, mask_BV)))

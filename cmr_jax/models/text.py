@@ -15,7 +15,7 @@ class TextBlock(nnx.Module):
         self.attention_norm = norm(config.width, rngs)
         self.attention = Attention(config.width, config.heads, dtype, rngs)
         self.mlp_norm = norm(config.width, rngs)
-        self.mlp = Mlp(config.width, config.mlp_ratio, dtype, rngs)
+        self.mlp = Mlp(config.width, config.mlp_width, dtype, rngs)
 
     def __call__(self, x_BLD: jax.Array, mask_BL: jax.Array, *, key: jax.Array | None) -> jax.Array:
         keys = (None,) * 2 if key is None else jax.random.split(key, 2)

@@ -41,7 +41,7 @@ class SpaceTimeBlock(nnx.Module):
         self.space_norm = norm(config.width, rngs)
         self.space = Attention(config.width, config.heads, dtype, rngs)
         self.mlp_norm = norm(config.width, rngs)
-        self.mlp = Mlp(config.width, config.mlp_ratio, dtype, rngs)
+        self.mlp = Mlp(config.width, config.mlp_width, dtype, rngs)
 
     def __call__(self, x_MTPD: jax.Array, mask_MT: jax.Array, *, key: jax.Array | None) -> jax.Array:
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
@@ -61,7 +61,7 @@ class VideoTower(nnx.Module):
         self.patch = linear(config.tubelet * config.patch**2, config.width, dtype, rngs)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (patches, config.width), jnp.float32))
         self.phase_position = linear(2 * PHASE_HARMONICS, config.width, dtype, rngs, bias=False)
-        size = (config.width, config.heads, config.mlp_ratio)
+        size = (config.width, config.heads, config.mlp_width)
         divided = config.attention == "divided"
         self.stack = Stack(
             lambda r: SpaceTimeBlock(config, dtype, rate, r) if divided else EncoderBlock(*size, dtype, rate, r),

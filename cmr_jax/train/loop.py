@@ -164,7 +164,8 @@ class _Run:
 
         self.log.flush(self.clock)
         with self.clock.span("eval"), contextlib.suppress(EvaluationLeft):
-            found = [evaluate(state.params, between) for evaluate in self.evaluators]
+            params = optim.averaged(state.params, state.opt_state)
+            found = [evaluate(params, between) for evaluate in self.evaluators]
             for metrics in found:
                 self.log.write(step, metrics)
             return False

@@ -58,13 +58,13 @@ class Plan:
 
     @property
     def bound(self) -> str:
-        """Which limit a step meets first."""
-        return max(self.seconds, key=lambda name: self.seconds[name])
+        """Which limit a step meets first; "" where the compiler refused and nothing is known."""
+        return "" if self.peak_bytes is None else max(self.seconds, key=lambda name: self.seconds[name])
 
     @property
     def best_mfu(self) -> float:
         """Share of the chips' peak that the roofline leaves."""
-        return self.seconds["compute"] / self.seconds[self.bound] if self.flops else 0.0
+        return self.seconds["compute"] / self.seconds[self.bound] if self.flops and self.bound else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -80,6 +80,8 @@ def test_embed_writes_unit_rows_with_their_ids_and_origin(python: str, data: Pat
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["checkpoint_step"] == 4 and manifest["n"] == 30
     assert all(len(manifest[f"{what}_sha256"]) == 64 for what in ("checkpoint", "config", "data_manifest"))
+    assert manifest["config"]["train"]["steps"] == 4 and "data_counts" in manifest
+    assert str(data) not in (out / "manifest.json").read_text()
     ids = export.load(out).ids
     assert ids["study_id"] == [f"s{i:04d}" for i in range(30)]
     assert ids["split"] == ["train"] * 16 + ["val"] * 4 + ["test"] * 10

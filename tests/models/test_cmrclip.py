@@ -124,6 +124,19 @@ def test_fewer_frames_use_the_first_positions(params):
         short.encode_image(cut, _batch())
 
 
+def test_pixels_that_are_no_whole_patch_are_left_out_as_by_the_released_convolution(params):
+    batch = _batch()
+    video = batch.video_BVTHW[:, 0]
+    wider = jnp.pad(video, ((0, 0), (0, 0), (0, 5), (0, 7)), constant_values=200)
+
+    def embed(model: Model, pixels_BTHW: jax.Array) -> jax.Array:
+        colour_BTCHW = jnp.repeat(pixels_BTHW[:, :, None].astype(jnp.float32) / 255, 3, axis=2)
+        return model.stages(params, colour_BTCHW, batch.tokens_BL, batch.token_mask_BL)["video_embedding"]
+
+    uneven = _model(video=dataclasses.replace(VIDEO, image_size=21))
+    np.testing.assert_array_equal(embed(_model(), video), embed(uneven, wider))
+
+
 def test_grey_pixels_are_three_equal_normalised_channels(params):
     batch = _batch()
     grey = np.asarray(batch.video_BVTHW[:, 0], np.float32) / 255
@@ -189,7 +202,7 @@ def test_what_the_published_start_kills_and_ours_does_not(start: str):
 def test_every_parameter_has_its_rules_and_what_nothing_moves_does_not_decay():
     abstract = _model().abstract_params()
     names = [sharding.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path({"params": abstract})]
-    assert {sharding.tactic(name) for name in names} == {"replicate", "fsdp"}
+    assert {sharding.tactic(name) for name in names} == {"replicate", "fsdp", "column", "row"}
     mask = jax.tree_util.tree_leaves_with_path(optim.decay_mask(abstract))
     decayed = {sharding.path_name(path) for path, yes in mask if yes}
     assert decayed and all(name.endswith("/kernel") for name in decayed) and not decayed & DEAD

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,8 +123,8 @@ def test_surprises_are_refused(exported: Path, changes: dict, says: str | None):
     ("part", "key", "value", "says"),
     [
         ("text", "kind", "gpt", "text.kind"),
-        ("video", "layer_norm_eps", 1e-5, "video.layer_norm_eps"),
-        ("video", "qkv_bias", False, "video.qkv_bias"),
+        ("video", "heads", 5, "video.heads"),
+        ("text", "heads", 5, "text.heads"),
         ("text", "width", None, "lacks 'width'"),
     ],
 )
@@ -134,6 +136,54 @@ def test_sizes_that_this_code_does_not_run_are_refused(exported: Path, part: str
     (exported / FILES[1]).write_text(json.dumps(sizes))
     with pytest.raises(InputError, match=says):
         pretrained.load_cmrclip(*(exported / name for name in FILES))
+
+
+def _embed(folder: Path) -> dict[str, np.ndarray]:
+    model, params = pretrained.load_cmrclip(*(folder / name for name in FILES))
+    video = np.random.default_rng(0).normal(size=(1, 3, 3, 16, 16))
+    tokens = np.arange(1, 9)[None]
+    out = model.apply(params, video=video, tokens=tokens, token_mask=tokens)
+    return {name: np.asarray(array) for name, array in out.items()}
+
+
+def test_epsilons_are_read_and_written(exported: Path):
+    before = _embed(exported)
+    sizes = json.loads((exported / FILES[1]).read_text())
+    sizes["video"]["layer_norm_eps"] = sizes["text"]["layer_norm_eps"] = 0.5
+    (exported / FILES[1]).write_text(json.dumps(sizes))
+    after = _embed(exported)
+    for name in ("video_features", "text_hidden"):
+        assert np.abs(before[name] - after[name]).max() > 1e-3, name
+    model, params = pretrained.load_cmrclip(*(exported / name for name in FILES))
+    pretrained.export_cmrclip(params, model.model.config, exported / "again")
+    again = json.loads((exported / "again" / FILES[1]).read_text())
+    assert again["video"]["layer_norm_eps"] == again["text"]["layer_norm_eps"] == 0.5
+
+
+def test_a_model_without_biases_of_queries_keys_and_values_is_read_as_one_with_zeros(exported: Path):
+    names = [name for name in safetensors.numpy.load_file(exported / FILES[0]) if name.endswith("attn.qkv.bias")]
+    assert len(names) == 4  # two layers, two attentions each
+    _change(exported, **{name.replace(".", "__"): np.zeros(96, np.float32) for name in names})
+    zeros = _embed(exported)
+    _change(exported, **dict.fromkeys((name.replace(".", "__") for name in names), None))
+    with pytest.raises(InputError, match="lacks"):
+        _embed(exported)
+    sizes = json.loads((exported / FILES[1]).read_text())
+    sizes["video"]["qkv_bias"] = False
+    (exported / FILES[1]).write_text(json.dumps(sizes))
+    for name, array in _embed(exported).items():
+        np.testing.assert_array_equal(array, zeros[name])
+
+
+def test_mlps_of_any_width_go_in_and_out(tmp_path: Path):
+    """Also those that are no whole multiple of the model's width."""
+    video, text = (dataclasses.replace(part, mlp=width) for part, width in ((VIDEO, 50), (TEXT, 90)))
+    config = dataclasses.replace(CONFIG, video=video, text=text)
+    pretrained.export_cmrclip(_params(config), config, tmp_path)
+    model, params = pretrained.load_cmrclip(*(tmp_path / name for name in FILES))
+    assert (model.model.config.video.mlp_width, model.model.config.text.mlp_width) == (50, 90)
+    assert params["image"]["stack"]["blocks"]["up"]["kernel"].shape == (2, 32, 50)
+    assert np.isfinite(_embed(tmp_path)["text_embedding"]).all()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{broken"])
@@ -170,6 +220,31 @@ def test_pickles_need_torch_and_are_read_as_tensors_alone(tmp_path: Path, monkey
     state = weights.read_state(path)
     assert asked["weights_only"] is True
     assert list(state) == ["a.weight"] and state["a.weight"].dtype == np.float32
+
+
+def test_torch_s_own_files_are_read_and_one_that_would_run_code_is_not(exported: Path):
+    torch: Any = pytest.importorskip("torch", reason="torch is an extra")
+    state = safetensors.numpy.load_file(exported / FILES[0])
+    tensors = {f"module.{name}": torch.tensor(array) for name, array in state.items()}
+    for name in ("model.bin", "model.pth"):
+        torch.save({"epoch": 3, "state_dict": tensors}, exported / name)
+        _, params = pretrained.load_cmrclip(exported / name, exported / FILES[1])
+        for ours, array in weights.flat(_params(CONFIG) | {"log_scale": params["log_scale"]}).items():
+            np.testing.assert_array_equal(weights.flat(params)[ours], array)
+    torch.save({"state_dict": tensors, "when_read": _RunsCode(exported / "ran")}, exported / "evil.pth")
+    with pytest.raises(InputError, match="holds more than tensors"):
+        weights.read_state(exported / "evil.pth")
+    assert not (exported / "ran").exists()
+
+
+class _RunsCode:
+    """Pickled, it makes a folder when it is read."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.folder),))
 
 
 def test_released_names_are_for_the_released_model_alone(tmp_path: Path):

@@ -124,6 +124,27 @@ def test_view_slice_place_phase_order_and_frames_are_all_seen(kind: str):
         assert np.abs(before - _embed(kind, dataclasses.replace(batch, **{name: value}))).max() > 1e-4, name
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_bfloat16_padding_is_bitwise_without_effect_and_the_order_of_series_too(kind: str):
+    """bfloat16 sums would show their order in the third digit: what mixes series runs in float32."""
+    model = _model(kind, depth=1)
+    model = dataclasses.replace(model, config=dataclasses.replace(model.config, dtype="bfloat16"))
+    params = jax.tree.map(lambda a, b: b[:1] if a.shape != b.shape else b, model.abstract_params(), _params(kind))
+    run = jax.jit(model.encode_image)
+    mask, rng = _ragged(), np.random.default_rng(9)
+    batch = _masked(tiny.batch(), mask)
+    before = np.asarray(run(params, batch))
+    noise = rng.integers(0, 255, batch.video_BVTHW.shape).astype(np.uint8)
+    other = jnp.where(mask[..., None, None], batch.video_BVTHW, noise)
+    np.testing.assert_array_equal(before, run(params, dataclasses.replace(batch, video_BVTHW=other)))
+    for order in ([2, 0, 1], [1, 0, 2], [2, 1, 0]):
+        np.testing.assert_allclose(before, run(params, _series(batch, np.array(order))), atol=1e-6)
+    image = model._make(jax.random.key(0)).image
+    mixing = [part for name in ("pool", "series_stack") if (part := getattr(image, name)) is not None]
+    layers_of = [layer for part in mixing for _, layer in nnx.iter_graph(part) if isinstance(layer, nnx.Linear)]
+    assert layers_of and {jnp.dtype(layer.dtype) for layer in layers_of} == {jnp.dtype("float32")}
+
+
 def test_sixteen_bits_show_the_same_picture_as_eight():
     batch = tiny.batch()
     wide = dataclasses.replace(batch, video_BVTHW=batch.video_BVTHW.astype(jnp.uint16) * jnp.uint16(257))

@@ -48,6 +48,9 @@ def _f1(rows):
         # Written before the rules were last worked on, its misses not looked into: how well unseen wording is read.
         # Do not tune on it. F1 0.93, 0.85, 0.84 before that work.
         ("label_unseen.csv", 0.88, 60),
+        # Written later in the manner of several hospitals. Its halves read 0.95, 0.97, 1.00 and 0.80, 0.70, 0.67 at
+        # first; since then tuned on.
+        ("label_second_hand.csv", 0.88, 187),
     ],
 )
 def test_f1_of_the_committed_sentences(name, least, count, capsys):

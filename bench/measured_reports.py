@@ -1,0 +1,74 @@
+"""Reports that state what was measured, from a phantom's truth: `python -m bench.measured_reports --phantom DIR`.
+
+Writes `DIR/measured.csv` beside `truth.csv`, for `preprocessing.run --reports`. Every sentence stands for itself (data.
+text_sampling "sentence" shows some of them), so that each measurement is learned by itself. The words of a grade follow
+the number by fixed thresholds; nothing is said that short-axis cines could not show.
+"""
+
+import argparse
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+GRADES = ((30, "severely reduced"), (41, "moderately reduced"), (53, "mildly reduced"), (72, "normal"))
+NAME = "measured.csv"
+
+
+def function(lvef: float) -> str:
+    """The sentence of the left ventricle's function; `lvef` in percent."""
+    grade = next((word for limit, word in GRADES if lvef < limit), "hyperdynamic")
+    return f"LVEF {lvef:.0f} percent, {grade}."
+
+
+def size(edv_ml: float) -> str:
+    """The sentence of the left ventricle's volume, to 10 mL."""
+    return f"LV end-diastolic volume {10 * round(edv_ml / 10)} ml."
+
+
+def mass(mass_g: float) -> str:
+    """The sentence of the left ventricle's mass, to 10 g."""
+    return f"LV mass {10 * round(mass_g / 10)} g."
+
+
+def group(name: str) -> str:
+    """The sentence of the diagnosis."""
+    return f"Diagnosis: {name.replace('-', ' ').replace('_', ' ').lower()}."
+
+
+def statement(row: Mapping[str, str]) -> str:
+    """What `row` of a truth table lets one say, in the order and the words of the reports; "" where it says nothing."""
+    parts = [
+        *(function(float(row["lvef"])) for _ in range(1) if row.get("lvef")),
+        *(size(float(row["edv_ml"])) for _ in range(1) if row.get("edv_ml")),
+        *(mass(float(row["mass_g"])) for _ in range(1) if row.get("mass_g")),
+    ]
+    return " ".join(parts)
+
+
+def report(row: Mapping[str, str], rng: np.random.Generator) -> str:
+    """The report of a phantom: its statement, one point of noise on the fraction as a reader has, and its group."""
+    lvef = float(np.clip(float(row["lvef"]) + rng.normal(0, 1), 3, 85))
+    wall = f"Maximal wall thickness {float(row['wall_mm']):.0f} mm." if row.get("wall_mm") else ""
+    parts = (statement({**row, "lvef": str(lvef)}), wall, group(row["group"]))
+    return "FINDINGS:\n" + " ".join(part for part in parts if part) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--phantom", required=True, help="the --out of preprocessing.phantom")
+    folder = Path(parser.parse_args().phantom)
+    with (folder / "truth.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / NAME).open("w", newline="", encoding="utf-8") as file:
+        names = ["study_uid", "patient_id", "report", "group", "lvef", "edv_ml", "mass_g"]
+        writer = csv.DictWriter(file, names, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            writer.writerow({**row, "report": report(row, np.random.default_rng([7, number]))})
+    print(f"{len(rows)} reports in {folder / NAME}")
+
+
+if __name__ == "__main__":
+    main()
