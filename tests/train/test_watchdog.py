@@ -115,7 +115,7 @@ def test_two_processes_one_of_which_dies(python: str, data: Path, tmp_path: Path
     finally:
         for one in running:
             one.kill()
-            one.wait()
+            one.communicate()
     print(f"dead: the other ended {time.monotonic() - died:.0f} s after (exit {running[0].returncode})")
     assert running[0].returncode == EXIT_STUCK, errors[-4000:]
     assert "watchdog: process 1 is late: it gives no sign of life" in errors, errors[-4000:]
