@@ -17,7 +17,7 @@ mkdir -p "$out"
 if [ ! -e "$out/phantom/truth.csv" ]; then
   station "phantom: $studies studies of hearts that never existed"
   rm -rf "$out/phantom"
-  "$python" -m preprocessing.phantom --out "$out/phantom" --studies "$studies" --variety wide --slices 8 --phases 10 --matrix 96 \
+  "$python" -m preprocessing.phantom --out "$out/phantom" --studies "$studies" --slices 8 --phases 10 --matrix 96 \
     --patients_with_two_studies 0
 fi
 "$python" -m bench.measured_reports --phantom "$out/phantom"

@@ -22,12 +22,6 @@ _ENHANCED = flags.DEFINE_bool("enhanced", False, "Enhanced multi-frame MR instea
 _SLICES = flags.DEFINE_integer("slices", 8, "Short-axis slices, base to apex.", lower_bound=3, upper_bound=40)
 _PHASES = flags.DEFINE_integer("phases", 20, "Frames of a cine.", lower_bound=4, upper_bound=100)
 _MATRIX = flags.DEFINE_integer("matrix", 128, "Rows and columns of a picture.", lower_bound=32, upper_bound=512)
-_VARIETY = flags.DEFINE_enum(
-    "variety",
-    study.VARIETIES[0],
-    list(study.VARIETIES),
-    "How far scanners and operators differ: one careful centre, or shading, artefacts, turned and shifted pictures.",
-)
 _WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes; default: one a core. The files do not depend on it.", lower_bound=0
 )
@@ -50,7 +44,6 @@ def _settings() -> tuple[pathlib.Path, study.Settings]:
         slices=_SLICES.value,
         phases=_PHASES.value,
         matrix=_MATRIX.value,
-        variety=_VARIETY.value,
     )
 
 

@@ -52,19 +52,6 @@ class Heart:
     ra_length: float
     aorta_radius: float
     papillary: float  # radius of a papillary muscle as a part of the cavity's
-    papillary_theta: tuple[float, float]  # the anterolateral's and the posteromedial's
-    papillary_zeta: float  # where along the axis they are thickest
-    trabeculae: float  # how far trabeculae reach into the cavity, mm
-    trabeculae_apical: float  # and how much further in the apical half (non-compaction)
-    trabeculae_count: int  # around the circle
-    lumps: tuple[tuple[float, float], ...]  # amplitude and phase of the cavity's 3rd, 4th, ... harmonic
-    rv_skew: float  # angle by which the right ventricle hangs below the middle of the septum
-    rv_power: float  # below 1 a full, above 1 a slender crescent
-    apical_wall: float  # how much thicker the wall is towards the apex, as a part
-    tilt: tuple[float, float]  # slope of the valve plane along x and y
-    torsion: float  # by how much the apex turns against the base at full contraction
-    lag: float  # how far, as a part of the cycle, the wall around `lag_theta` comes late
-    lag_theta: float
     systole: float  # when contraction is complete
     early_filling: float  # part of the contraction undone by early filling; the atria undo the rest
     delay: float  # how far the first phase is into the cycle
@@ -72,17 +59,13 @@ class Heart:
 
 def bump(angle: np.ndarray, centre: float, width: float) -> np.ndarray:
     """1 at `centre`, falling smoothly to 0 about `width` away on either side, around the circle."""
-    sharpness = float(np.log(2.0) / (1.0 - np.cos(0.6 * width)))
+    sharpness = np.log(2.0) / (1.0 - np.cos(0.6 * width))
     return np.exp(sharpness * (np.cos(angle - centre) - 1.0))
 
 
-def contraction(heart: Heart, phases: int, late: float = 0.0) -> np.ndarray:
-    """How far the heart has contracted at each of `phases` equal times, `T`, from 0 (end-diastole) to 1.
-
-    Args:
-        late: by which part of the cycle to come behind.
-    """
-    time = (np.arange(phases) / phases + heart.delay - late) % 1.0
+def contraction(heart: Heart, phases: int) -> np.ndarray:
+    """How far the heart has contracted at each of `phases` equal times, `T`, from 0 (end-diastole) to 1."""
+    time = (np.arange(phases) / phases + heart.delay) % 1.0
     # End-diastole, end-systole, end of early filling, atrial kick, end-diastole.
     knots = np.array([0.0, heart.systole, heart.systole + 0.24, 0.86, 1.0])
     left = 1.0 - heart.early_filling
@@ -93,16 +76,6 @@ def contraction(heart: Heart, phases: int, late: float = 0.0) -> np.ndarray:
     return values[piece] + (values[piece + 1] - values[piece]) * ease
 
 
-def beat(heart: Heart, phases: int) -> np.ndarray:
-    """Contraction of the heart and of its late wall at each phase, `T 2`; equal where `heart.lag` is 0."""
-    return np.stack([contraction(heart, phases), contraction(heart, phases, heart.lag)], -1)
-
-
-def on_time(contracted: np.ndarray) -> np.ndarray:
-    """The first column of `contracted`, `T` (a synchronous beat) or `T 2` (from `beat`)."""
-    return contracted if contracted.ndim == 1 else contracted[:, 0]
-
-
 class Ventricles:
     """The surfaces of both ventricles over angles `theta` (`N`), prepared once and asked at many phases."""
 
@@ -111,16 +84,12 @@ class Ventricles:
         ring = (heart.radius + heart.wall_free) ** 2 - heart.radius**2
         septal = (heart.radius + heart.wall_septal) ** 2 - heart.radius**2
         self._shape = 1.0 + heart.ovality * np.cos(2.0 * theta) - heart.septal_flattening * bump(theta, SEPTUM, 1.3)
-        for number, (amplitude, phase) in enumerate(heart.lumps, 3):
-            self._shape = self._shape + amplitude * np.cos(number * theta - phase)
         # A wall keeps its thickness, not its area, where the cavity is out of round.
         thicker = 1.0 + (septal / ring - 1.0) * bump(theta, SEPTUM, heart.septal_width)
         self._wall = thicker * np.sqrt(self._shape)
         self._infarct = bump(theta, heart.infarct_theta, heart.infarct_width)
-        away = (theta - SEPTUM + heart.rv_skew + np.pi) % (2.0 * np.pi) - np.pi
-        wrap = 1.0 - (away / heart.rv_width) ** 2
-        self._wrap = np.where(wrap > 0.0, np.maximum(wrap, 0.0) ** heart.rv_power, np.maximum(wrap, -1.0))
-        self._late = 0.5 + 0.5 * np.cos(theta - heart.lag_theta) if heart.lag else None
+        away = (theta - SEPTUM + np.pi) % (2.0 * np.pi) - np.pi
+        self._wrap = np.maximum(1.0 - (away / heart.rv_width) ** 2, -1.0)
 
     def infarct(self, zeta: np.ndarray) -> np.ndarray:
         return self._infarct * np.exp(-(((zeta - self.heart.infarct_zeta) / 0.38) ** 2))
@@ -141,24 +110,13 @@ class Ventricles:
         along = (zeta - widest) / (1.0 - widest)
         outer = (heart.radius + heart.wall_free) ** 2 * (1.0 - along**2)
         ring = outer - np.maximum(self._round_cavity(zeta), 0.0)
-        apical = 1.0 + heart.apical_wall / (1.0 + np.exp((0.62 - zeta) * 14.0)) if heart.apical_wall else 1.0
-        if heart.infarct_thinning:
-            ring = ring * (1.0 - heart.infarct_thinning * self.infarct(zeta))
-        return ring * self._wall * apical
+        return ring * self._wall * (1.0 - heart.infarct_thinning * self.infarct(zeta))
 
-    def left(
-        self, zeta: np.ndarray, contracted: np.ndarray, late: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Squared endocardial and epicardial radius, mm², at contraction 0..1 (broadcast against `zeta`).
-
-        Args:
-            late: contraction of the late wall; None where the beat is synchronous.
-        """
+    def left(self, zeta: np.ndarray, contracted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squared endocardial and epicardial radius, mm², at contraction 0..1 (broadcast against `zeta`)."""
         heart = self.heart
-        squeezed = contracted if late is None or self._late is None else contracted + self._late * (late - contracted)
-        if heart.infarct_akinesia:
-            squeezed = squeezed * (1.0 - heart.infarct_akinesia * self.infarct(zeta))
-        endo = self.cavity(zeta) * (1.0 - heart.squeeze * squeezed)
+        moving = 1.0 - heart.infarct_akinesia * self.infarct(zeta)
+        endo = self.cavity(zeta) * (1.0 - heart.squeeze * contracted * moving)
         epi = np.maximum(endo, 0.0) + self.wall(zeta) / (1.0 - heart.shortening * contracted)
         return endo, epi
 
@@ -178,9 +136,9 @@ def base(heart: Heart, contracted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grid() -> tuple[np.ndarray, np.ndarray, float]:
-    theta = (np.arange(96) + 0.5) / 96 * 2.0 * np.pi
-    zeta = (np.arange(120)[:, None] + 0.5) / 120
-    return theta, zeta, 2.0 * np.pi / 96 / 120
+    theta = (np.arange(120) + 0.5) / 120 * 2.0 * np.pi
+    zeta = (np.arange(240)[:, None] + 0.5) / 240
+    return theta, zeta, 2.0 * np.pi / 120 / 240
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,14 +165,12 @@ def volumes(heart: Heart, contracted: np.ndarray) -> Volumes:
     """Integrates the surfaces: what a reader with perfect contours would find.
 
     Args:
-        contracted: `T` or `T 2`, from `contraction` or `beat`.
+        contracted: `T`, from `contraction`.
     """
     theta, zeta, cell = _grid()
     shape = Ventricles(heart, theta)
-    late = contracted[:, 1, None, None] if contracted.ndim == 2 else None
-    contracted = on_time(contracted)
     at = contracted[:, None, None]
-    endo, epi = shape.left(zeta, at, late)
+    endo, epi = shape.left(zeta, at)
     endo, epi = np.maximum(endo, 0.0), np.maximum(epi, 0.0)
     right = np.maximum(shape.right(zeta, at), 0.0)
     left_length = heart.length * (1.0 - heart.shortening * contracted)

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import pathlib
-import struct
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -19,7 +18,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from preprocessing.phantom.render import Plane
+from preprocessing.phantom.render import SLICE_MM, Plane
 
 VENDORS = ("siemens", "ge", "philips")
 _MACHINES = {
@@ -111,7 +110,7 @@ def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
 
 def _slice_gap(series: SeriesPlan) -> float:
     if series.scout or len(series.planes) < 2:
-        return series.planes[0].thickness
+        return SLICE_MM
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
@@ -120,7 +119,7 @@ def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     ds.SOPClassUID = MRImageStorage
     ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
     ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions = "GR", "SS", "" if series.scout else "CG"
-    ds.SliceThickness, ds.SpacingBetweenSlices = f"{series.planes[0].thickness:g}", f"{_slice_gap(series):.4f}"
+    ds.SliceThickness, ds.SpacingBetweenSlices = f"{SLICE_MM:g}", f"{_slice_gap(series):.4f}"
     ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = "3.4", "1.6", "50", 1
     ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
     ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
@@ -159,29 +158,6 @@ def _head(sop_instance: str) -> bytes:
     return buffer.getvalue()
 
 
-def _element(tag: int, vr: str, value: bytes) -> bytes:
-    """One element in explicit VR little endian, padded to even length; of a VR with a short length, or OW."""
-    value += (b"\0" if vr in ("UI", "OW") else b" ") * (len(value) % 2)
-    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
-    return head + (struct.pack("<HI", 0, len(value)) if vr == "OW" else struct.pack("<H", len(value))) + value
-
-
-def _frame_elements(
-    who: Identity, series: SeriesPlan, sop: str, at: tuple[int, int], instance: int
-) -> dict[int, bytes]:
-    """What a file of frame `at` (slice, phase) has of its own, by tag. Hand-packed: a study has hundreds of files."""
-    out = [(0x00080018, "UI", sop.encode()), (0x00200013, "IS", str(instance).encode())]
-    if not series.scout:
-        time = float(series.times_ms[at])
-        out.append((0x00181060, "DS", f"{time:.2f}".encode()))
-        if who.vendor == "ge":
-            out.append((0x00209153, "FD", struct.pack("<d", time)))
-        if who.vendor == "philips":
-            out.append((0x00209128, "UL", struct.pack("<I", at[1] + 1)))
-    out.append((0x7FE00010, "OW", series.frames[at].astype("<u2").tobytes()))
-    return {tag: _element(tag, vr, value) for tag, vr, value in out}
-
-
 def write_classic(
     folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
 ) -> None:
@@ -202,7 +178,16 @@ def write_classic(
         of_slice = constant | _encode(own)
         for t in range(phases):
             sop = uid(who.study_uid, number, s, t)
-            elements = of_slice | _frame_elements(who, series, sop, (s, t), int(instance[s, t]))
+            own = Dataset()
+            own.SOPInstanceUID, own.InstanceNumber = sop, int(instance[s, t])
+            if not series.scout:
+                own.TriggerTime = f"{series.times_ms[s, t]:.2f}"
+                if who.vendor == "ge":
+                    own.NominalCardiacTriggerDelayTime = float(series.times_ms[s, t])
+                if who.vendor == "philips":
+                    own.TemporalPositionIndex = t + 1
+            own.add(DataElement(0x7FE00010, "OW", series.frames[s, t].astype("<u2").tobytes()))
+            elements = of_slice | _encode(own)
             body = b"".join(elements[tag] for tag in sorted(elements))
             (folder / f"{file_name(sop)}.dcm").write_bytes(head.replace(stand_in.encode(), sop.encode()) + body)
 
@@ -221,7 +206,7 @@ def _shared(series: SeriesPlan) -> Dataset:
         PixelMeasuresSequence=[
             _item(
                 PixelSpacing=decimals(np.full(2, plane.spacing)),
-                SliceThickness=f"{plane.thickness:g}",
+                SliceThickness=f"{SLICE_MM:g}",
                 SpacingBetweenSlices=f"{_slice_gap(series):.4f}",
             )
         ],

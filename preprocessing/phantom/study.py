@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, render, reports, scanner, truth
+from preprocessing.phantom import dicom, render, reports, truth
 
 # Obviously invented, so that de-identification has something to take away and nobody is harmed if it does not.
 _FAMILY = ("Mockridge", "Fakenham", "Testwell", "Shamley", "Phantomas", "Dummont", "Specimann", "Placeholm")
@@ -24,8 +24,6 @@ _DESCRIPTIONS = {
     "philips": {"sax": ("sBTFE_BH SA", "B-TFE_SA_MS"), "2ch": ("sBTFE_BH_2ch",), "3ch": ("sBTFE_BH_3ch",),
                 "4ch": ("sBTFE_BH_4ch",), "silent": "sBTFE_BH", "scout": "SURVEY"},
 }  # fmt: skip
-# How far scanners and operators differ: "narrow" is one careful centre, "wide" what a model of real hearts must bear.
-VARIETIES = ("narrow", "wide")
 # Each kind of chance has a stream of its own, so that more words or planes never change another patient's heart.
 _STREAM_PATIENT, _STREAM_BODY, _STREAM_PROGRESS, _STREAM_STUDY, _STREAM_PICTURES, _STREAM_FILES = range(6)
 _STREAM_REPORT, _STREAM_INDICATION, _STREAM_LETTER = range(6, 9)
@@ -43,7 +41,6 @@ class Settings:
     slices: int = 8
     phases: int = 20
     matrix: int = 128
-    variety: str = "narrow"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +123,9 @@ def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str)
     """Scout, long axes and short axis, in the vendor's habit."""
     rng = _stream(settings, _STREAM_PICTURES, visit.patient, visit.visit)
     subject = built.subject
-    scan = scanner.draw(rng, subject.chest, vendor)
-    laid = render.protocol(rng, scan)
-    if settings.variety == "narrow":
-        scan, laid = scanner.careful(scan), render.Protocol()
-    field = float(np.clip(2.0 * subject.chest.half_width + rng.uniform(-60.0, 30.0), 270.0, 420.0))
-    sax, lax = render.plan(subject, rng, slices=settings.slices, size=settings.matrix, field_mm=field, laid=laid)
-    camera = render.Camera(subject, scan, rng, settings.phases * settings.matrix**2)
+    field = float(np.clip(2.0 * subject.chest.half_width + rng.uniform(-30.0, 20.0), 290.0, 400.0))
+    noise, gain = rng.uniform(0.015, 0.045), rng.uniform(250.0, 900.0)
+    sax, lax = render.plan(subject, rng, slices=settings.slices, size=settings.matrix, field_mm=field)
     if rng.random() < 0.4:
         sax.reverse()
     names = _DESCRIPTIONS[vendor]
@@ -140,7 +133,7 @@ def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str)
     rest = np.zeros(1)
 
     def shoot(planes: list[render.Plane], contracted: np.ndarray) -> np.ndarray:
-        return np.stack([camera.picture(plane, contracted) for plane in planes])
+        return np.stack([render.picture(subject, p, contracted, rng, noise=noise, gain=gain) for p in planes])
 
     def cine(name: str, planes: list[render.Plane]) -> dicom.SeriesPlan:
         text = names["silent"] if silent else names[name][rng.integers(len(names[name]))]

@@ -10,7 +10,6 @@ import dataclasses
 import numpy as np
 
 from preprocessing.phantom import anatomy, scene
-from preprocessing.phantom.chest import Chest
 from preprocessing.phantom.render import Subject
 
 GROUPS = ("normal", "dilated", "hypertrophic", "infarcted", "right-ventricular")
@@ -52,7 +51,7 @@ class Truth:
 
     targets: Targets
     subject: Subject
-    contracted: np.ndarray  # T or T 2, see anatomy.beat
+    contracted: np.ndarray  # T
     edv: float
     esv: float
     rv_edv: float
@@ -116,7 +115,7 @@ def diseased(rng: np.random.Generator, healthy: Targets) -> Targets:
         return dataclasses.replace(
             healthy,
             edv=bsa * (112.0 + 78.0 * s + rng.normal(0.0, 4.0)),
-            ef=max(0.48 - 0.37 * s + rng.normal(0.0, 0.02), 0.08),
+            ef=0.46 - 0.29 * s + rng.normal(0.0, 0.02),
             wall=healthy.wall * 0.94,
             septum=healthy.wall * 0.95,
             aspect=healthy.aspect - 0.2 - 0.2 * s,
@@ -130,7 +129,7 @@ def diseased(rng: np.random.Generator, healthy: Targets) -> Targets:
         return dataclasses.replace(
             healthy,
             edv=healthy.edv * (0.95 - 0.15 * s),
-            ef=_around(rng, 0.66 + 0.06 * s, 0.035, 0.58, 0.8),
+            ef=_around(rng, 0.66 + 0.06 * s, 0.025, 0.6, 0.76),
             wall=wall - 1.0 if concentric else healthy.wall + 1.0 + 2.5 * s,
             septum=wall,
             atrium=healthy.atrium * (1.1 + 0.2 * s),
@@ -138,8 +137,8 @@ def diseased(rng: np.random.Generator, healthy: Targets) -> Targets:
     if healthy.group == "infarcted":
         return dataclasses.replace(
             healthy,
-            edv=healthy.edv * (1.1 + 0.9 * s * rng.uniform(0.5, 1.0)),
-            ef=0.54 - 0.35 * s + rng.normal(0.0, 0.025),
+            edv=healthy.edv * (1.12 + 0.4 * s),
+            ef=0.52 - 0.22 * s + rng.normal(0.0, 0.02),
             aspect=healthy.aspect - 0.1 * s,
             atrium=healthy.atrium * (1.03 + 0.15 * s),
         )
@@ -177,15 +176,11 @@ def build(rng: np.random.Generator, body: np.random.Generator, targets: Targets,
         rng: what differs from day to day (position on the table, timing).
         body: what stays with the patient (the axes of the heart, proportions); seeded by the patient alone.
     """
-    heart = _plain(_on_frames(_fit(_shape(rng, body, targets), targets), phases))
+    heart = _on_frames(_fit(_shape(rng, body, targets), targets), phases)
     chest, pose = _place(rng, body, targets, heart)
-    contracted = anatomy.beat(heart, phases) if heart.lag else anatomy.contraction(heart, phases)
-    for _ in range(3 if heart.lag else 0):  # walls that do not contract together must each do more
-        volume = anatomy.volumes(heart, contracted).lv
-        part = targets.ef / (1.0 - volume.min() / volume.max())
-        heart = dataclasses.replace(heart, squeeze=float(np.clip(heart.squeeze * part, 0.0, 0.88)))
+    contracted = anatomy.contraction(heart, phases)
     measured = anatomy.volumes(heart, contracted)
-    wall = anatomy.wall_thickness(heart, float(anatomy.on_time(contracted).min()))
+    wall = anatomy.wall_thickness(heart, float(contracted.min()))
     return Truth(
         targets=targets,
         subject=Subject(heart, chest, pose),
@@ -200,12 +195,6 @@ def build(rng: np.random.Generator, body: np.random.Generator, targets: Targets,
     )
 
 
-def _plain(heart: anatomy.Heart) -> anatomy.Heart:
-    """Python's own numbers: NumPy's would turn float32 pictures into float64."""
-    numbers = {f.name: getattr(heart, f.name) for f in dataclasses.fields(heart)}
-    return dataclasses.replace(heart, **{name: float(v) for name, v in numbers.items() if isinstance(v, np.floating)})
-
-
 def _on_frames(heart: anatomy.Heart, phases: int) -> anatomy.Heart:
     """Moves the ends of systole and diastole onto frames, so that few phases do not flatter or spoil the volumes."""
     systole = np.clip(round(heart.systole * phases), 1, phases // 2) / phases
@@ -217,8 +206,6 @@ def _shape(rng: np.random.Generator, body: np.random.Generator, targets: Targets
     s = targets.severity
     size = (targets.bsa / 1.85) ** (1.0 / 3.0)
     infarcted = bool(targets.territory)
-    # A broad QRS of a weak heart: the lateral wall comes late.
-    lag = body.uniform(0.04, 0.14) if body.random() < 0.5 * max(0.0, 0.5 - targets.ef) / 0.4 else 0.0
     systole = float(np.clip(0.30 + 0.0011 * targets.heart_rate + rng.normal(0.0, 0.01), 0.3, 0.45))
     return anatomy.Heart(
         length=2.0 * targets.aspect / 0.94,
@@ -245,30 +232,11 @@ def _shape(rng: np.random.Generator, body: np.random.Generator, targets: Targets
         ra_radius=22.0 * size * targets.right_atrium,
         ra_length=42.0 * size * targets.right_atrium,
         aorta_radius=13.5 * size,
-        papillary=body.uniform(0.1, 0.25),
-        papillary_theta=(-0.75 + body.normal(0.0, 0.15), 1.85 + body.normal(0.0, 0.2)),
-        papillary_zeta=body.uniform(0.45, 0.6),
-        trabeculae=body.uniform(0.5, 3.0),
-        trabeculae_apical=0.0,
-        trabeculae_count=int(body.integers(5, 12)),
-        lumps=tuple((body.normal(0.0, 0.02), body.uniform(0.0, 6.28)) for _ in range(3)),
-        rv_skew=body.normal(0.12, 0.15),
-        rv_power=body.uniform(0.55, 1.2),
-        apical_wall=0.0,
-        tilt=(body.normal(0.0, 0.1), body.normal(0.0, 0.1)),
-        torsion=body.uniform(0.1, 0.35),
-        lag=lag,
-        lag_theta=body.normal(0.0, 0.4),
+        papillary=body.uniform(0.15, 0.19),
         systole=systole,
         early_filling=body.uniform(0.65, 0.8),
-        delay=_delay(rng),
+        delay=float(rng.choice([0.0, 0.0, 0.05, 0.1])),
     )
-
-
-def _delay(rng: np.random.Generator) -> float:
-    """How long after end-diastole the first frame lies: gating triggers at, shortly after, or anywhere."""
-    kind = rng.random()
-    return 0.0 if kind < 0.4 else float(rng.uniform(0.0, 0.14)) if kind < 0.85 else float(rng.uniform())
 
 
 def _fit(heart: anatomy.Heart, targets: Targets) -> anatomy.Heart:
@@ -288,7 +256,7 @@ def _fit(heart: anatomy.Heart, targets: Targets) -> anatomy.Heart:
 
 def _place(
     rng: np.random.Generator, body: np.random.Generator, targets: Targets, heart: anatomy.Heart
-) -> tuple[Chest, scene.Pose]:
+) -> tuple[scene.Chest, scene.Pose]:
     """The body on the table and the heart in it, its apex to the left, front and feet."""
     azimuth = np.deg2rad(body.normal(-46.0, 8.0))
     elevation = np.deg2rad(body.normal(-24.0, 7.0))
@@ -304,17 +272,12 @@ def _place(
     half_depth = 112.0 * targets.height_m / 1.72 * stout**0.5
     off = np.array([26.0 + body.normal(0.0, 5.0), -0.16 * half_depth + body.normal(0.0, 4.0), 0.0])
     middle = centre + off
-    chest = Chest(
+    chest = scene.Chest(
         centre=centre,
         half_width=168.0 * targets.height_m / 1.72 * stout**0.4,
         half_depth=half_depth,
-        fat=float(
-            np.clip(14.0 * stout**3 * (1.25 if targets.sex == "F" else 1.0) * body.lognormal(0.0, 0.3), 4.0, 50.0)
-        ),
-        wall=float(body.uniform(10.0, 22.0)),
-        epicardial_fat=float(np.clip(3.5 * stout**2 * body.lognormal(0.0, 0.4), 1.0, 10.0)),
-        breasts=float(body.uniform(0.5, 1.1) * stout) if targets.sex == "F" else 0.0,
-        seed=int(body.integers(1 << 31)),
+        fat=float(np.clip(14.0 * stout**3 * (1.25 if targets.sex == "F" else 1.0), 5.0, 45.0)),
+        epicardial_fat=float(np.clip(3.5 * stout**2, 2.0, 8.0)),
         diaphragm=float(centre[2] - 26.0 - 0.2 * heart.length + rng.normal(0.0, 4.0)),
     )
     return chest, scene.Pose(middle - 0.5 * heart.length * along, np.stack([across, down, along]))
