@@ -28,7 +28,9 @@ def _compiled(remat: str = "none"):
     sent: dict[str, float] = {}
     for one in hlo.Program(program.as_text() or "").collectives(8):
         sent[one.kind] = sent.get(one.kind, 0) + one.wire_bytes
-    return program.memory_analysis().temp_size_in_bytes, sent
+    memory = program.memory_analysis()
+    assert memory is not None
+    return memory.temp_size_in_bytes, sent
 
 
 def _parameter_bytes() -> int:
