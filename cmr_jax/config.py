@@ -238,6 +238,10 @@ class Config:
         return 1 if self.model.arch == "concat" else len(self.data.views)
 
 
+# What must hold, and what to say where it does not.
+Rules = list[tuple[bool, str]]
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain nested dict, tuples kept; the inverse of `from_dict`."""
     return {
@@ -284,112 +288,142 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
-def _dropped(video: VideoConfig) -> dict[str, float]:
-    return {name: getattr(video, name) for name in ("patch_dropout", "phase_dropout", "slice_dropout")}
-
-
 def _check(config: Config) -> None:
-    video, text, model, train = config.model.video, config.model.text, config.model, config.train
-    rules = [
+    rules = (
+        *_data_rules(config.data),
+        *_video_rules(config.model),
+        *_text_rules(config.model.text),
+        *_model_rules(config.model),
+        *_loss_rules(config),
+        *_optim_rules(config.optim),
+        *_train_rules(config),
+        (config.mesh.fsdp >= 1 and config.mesh.model >= 1, "mesh.fsdp and mesh.model must be at least 1"),
+        (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),
+    )
+    for holds, message in rules:
+        if not holds:
+            raise InputError("config: " + message)
+
+
+def _one_of(value: str, where: str, names: tuple[str, ...]) -> tuple[bool, str]:
+    return value in names, f"{where} is one of {', '.join(names)}"
+
+
+def _data_rules(data: DataConfig) -> Rules:
+    return [
+        (len(data.views) > 0, "data.views names at least one view"),
+        (len(data.sections) > 0, "data.sections names at least one section"),
+        (data.spacing_mm >= 0, "data.spacing_mm is a length, or 0 for the records' field of view"),
+        _one_of(data.centre, "data.centre", ("image", "motion")),
+        _one_of(data.brightness, "data.brightness", ("record", "heart")),
+        *((getattr(data, name) >= 0, f"data.{name} is 0 or more") for name in ("gamma", "shading", "blur", "noise")),
+        (data.blur <= 1, "data.blur lies in [0, 1]"),
+        (0 <= data.rotate_degrees <= 180, "data.rotate_degrees lies in [0, 180]"),
+        (0 <= data.scale < 1, "data.scale lies in [0, 1)"),
+        (0 <= data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
+        _one_of(data.text_sampling, "data.text_sampling", ("none", "section", "sentence")),
+    ]
+
+
+def _video_rules(model: ModelConfig) -> Rules:
+    video = model.video
+    dropped = {name: getattr(video, name) for name in ("patch_dropout", "phase_dropout", "slice_dropout")}
+    return [
         (video.image_size % video.patch == 0, "model.video.image_size must be a multiple of model.video.patch"),
         (video.frames % video.tubelet == 0, "model.video.frames must be a multiple of model.video.tubelet"),
         (video.width % video.heads == 0, "model.video.width must be a multiple of model.video.heads"),
-        (text.width % text.heads == 0, "model.text.width must be a multiple of model.text.heads"),
-        (text.length >= 2, "model.text.length must be at least 2"),
-        (model.arch in ("study", "concat"), "model.arch is one of study, concat"),
-        (text.kind in ("pre_norm", "bert", "distilbert"), "model.text.kind is one of pre_norm, bert, distilbert"),
-        (text.pool in ("mean", "cls"), "model.text.pool is one of mean, cls"),
-        (
-            text.positions == 0 or text.positions >= text.length,
-            "model.text.positions is 0 or at least model.text.length",
-        ),
-        (min(video.norm_epsilon, text.norm_epsilon) > 0, "norm_epsilon of model.video and model.text must be positive"),
-        (0 <= text.dropout < 1, "model.text.dropout lies in [0, 1)"),
-        (
-            {model.image_head, model.text_head} <= {"linear", "relu_linear", "linear_bias"},
-            "model.image_head and model.text_head are each one of linear, relu_linear, linear_bias",
-        ),
-        (
-            video.time_init in ("zeros", "zero_projection"),
-            "model.video.time_init is one of zeros, zero_projection",
-        ),
-        (model.arch != "concat" or video.tubelet == 1, "model.arch concat goes with model.video.tubelet 1"),
-        (
-            video.attention in ("divided", "factorised"),
-            "model.video.attention is one of divided, factorised",
-        ),
+        (video.norm_epsilon > 0, "model.video.norm_epsilon must be positive"),
+        _one_of(video.time_init, "model.video.time_init", ("zeros", "zero_projection")),
+        _one_of(video.attention, "model.video.attention", ("divided", "factorised")),
         (
             (video.attention == "factorised") == (video.phase_depth > 0),
             "model.video.attention factorised goes with a model.video.phase_depth of at least 1, divided with 0",
         ),
         (video.series_depth >= 0, "model.video.series_depth is a number of blocks, or 0 for none"),
-        *((0 <= rate < 1, f"model.video.{name} lies in [0, 1)") for name, rate in _dropped(video).items()),
+        *((0 <= rate < 1, f"model.video.{name} lies in [0, 1)") for name, rate in dropped.items()),
+        (model.arch != "concat" or video.tubelet == 1, "model.arch concat goes with model.video.tubelet 1"),
         (
-            model.arch == "study" or not any((*_dropped(video).values(), video.phase_depth, video.series_depth)),
+            model.arch == "study" or not any((*dropped.values(), video.phase_depth, video.series_depth)),
             "model.video.phase_depth, series_depth and the dropouts beside them go with model.arch study",
         ),
-        (config.data.centre in ("image", "motion"), "data.centre is one of image, motion"),
-        (config.data.brightness in ("record", "heart"), "data.brightness is one of record, heart"),
-        *(
-            (getattr(config.data, name) >= 0, f"data.{name} is 0 or more")
-            for name in ("gamma", "shading", "blur", "noise")
-        ),
-        (config.data.blur <= 1, "data.blur lies in [0, 1]"),
-        (0 <= config.data.rotate_degrees <= 180, "data.rotate_degrees lies in [0, 180]"),
-        (0 <= config.data.scale < 1, "data.scale lies in [0, 1)"),
-        (0 <= config.data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
+    ]
+
+
+def _text_rules(text: TextConfig) -> Rules:
+    return [
+        (text.width % text.heads == 0, "model.text.width must be a multiple of model.text.heads"),
+        (text.length >= 2, "model.text.length must be at least 2"),
+        _one_of(text.kind, "model.text.kind", ("pre_norm", "bert", "distilbert")),
+        _one_of(text.pool, "model.text.pool", ("mean", "cls")),
         (
-            config.data.text_sampling in ("none", "section", "sentence"),
-            "data.text_sampling is one of none, section, sentence",
+            text.positions == 0 or text.positions >= text.length,
+            "model.text.positions is 0 or at least model.text.length",
         ),
-        (config.loss.part_weight > 0, "loss.part_weight must be positive"),
-        (config.loss.weight > 0, "loss.weight must be positive"),
-        (config.optim.clip_norm >= 0, "optim.clip_norm is positive, or 0 for none"),
-        (model.remat in ("none", "full", "dots"), "model.remat is one of none, full, dots"),
-        (model.dtype in ("float32", "bfloat16"), "model.dtype is one of float32, bfloat16"),
+        (text.norm_epsilon > 0, "model.text.norm_epsilon must be positive"),
+        (0 <= text.dropout < 1, "model.text.dropout lies in [0, 1)"),
+    ]
+
+
+def _model_rules(model: ModelConfig) -> Rules:
+    heads = ("linear", "relu_linear", "linear_bias")
+    return [
+        _one_of(model.arch, "model.arch", ("study", "concat")),
+        _one_of(model.image_head, "model.image_head", heads),
+        _one_of(model.text_head, "model.text_head", heads),
+        _one_of(model.remat, "model.remat", ("none", "full", "dots")),
+        _one_of(model.dtype, "model.dtype", ("float32", "bfloat16")),
         (0 <= model.dropout < 1, "model.dropout lies in [0, 1)"),
         (model.temperature > 0, "model.temperature must be positive"),
-        (config.loss.kind in ("softmax", "sigmoid"), "loss.kind is one of softmax, sigmoid"),
+    ]
+
+
+def _loss_rules(config: Config) -> Rules:
+    loss = config.loss
+    return [
+        _one_of(loss.kind, "loss.kind", ("softmax", "sigmoid")),
         (
-            (config.loss.kind == "sigmoid") == (model.logit_bias != 0),
+            (loss.kind == "sigmoid") == (config.model.logit_bias != 0),
             "loss.kind sigmoid goes with a model.logit_bias (such as -10.0), softmax with 0",
         ),
-        (config.loss.method in ("gather", "ring"), "loss.method is one of gather, ring"),
-        (config.data.spacing_mm >= 0, "data.spacing_mm is a length, or 0 for the records' field of view"),
-        (len(config.data.views) > 0, "data.views names at least one view"),
-        (len(config.data.sections) > 0, "data.sections names at least one section"),
+        _one_of(loss.method, "loss.method", ("gather", "ring")),
+        (loss.weight > 0, "loss.weight must be positive"),
+        (loss.part_weight > 0, "loss.part_weight must be positive"),
+        (0 <= loss.similar_from < 1, "loss.similar_from lies in [0, 1)"),
+        (
+            loss.same_text_positive or not loss.similar_from,
+            "loss.similar_from goes with loss.same_text_positive",
+        ),
+    ]
+
+
+def _optim_rules(optim: OptimConfig) -> Rules:
+    return [
+        _one_of(optim.schedule, "optim.schedule", ("cosine", "linear", "constant")),
+        (optim.clip_norm >= 0, "optim.clip_norm is positive, or 0 for none"),
+        (min(optim.image_rate, optim.text_rate) > 0, "optim.image_rate and text_rate must be positive"),
+        (0 < optim.layer_decay <= 1, "optim.layer_decay lies in (0, 1]"),
+        (0 <= optim.ema_decay < 1, "optim.ema_decay lies in [0, 1)"),
+    ]
+
+
+def _train_rules(config: Config) -> Rules:
+    train, optim = config.train, config.optim
+    return [
         (train.steps >= 1, "train.steps must be at least 1"),
         (train.batch_size >= 2, "train.batch_size must be at least 2: a contrastive loss needs a negative"),
+        (
+            train.micro_batches >= 1 and train.batch_size % train.micro_batches == 0,
+            "train.batch_size must be a multiple of train.micro_batches",
+        ),
+        (
+            min(train.epochs, train.examples, optim.warmup_epochs, optim.warmup_examples) >= 0
+            and not (train.epochs and train.examples)
+            and not (optim.warmup_epochs and optim.warmup_examples),
+            "train and optim.warmup_ count in epochs or in examples (at least 0), not in both",
+        ),
         (train.log_every >= 1, "train.log_every must be at least 1"),
         (train.max_skipped >= 1, "train.max_skipped must be at least 1"),
         (train.spike_factor > 1, "train.spike_factor must be more than 1"),
         (train.watchdog_seconds >= 0, "train.watchdog_seconds is a time, or 0 for none"),
         (train.keep_checkpoints >= 1, "train.keep_checkpoints must be at least 1"),
-        (0 <= config.loss.similar_from < 1, "loss.similar_from lies in [0, 1)"),
-        (
-            config.loss.same_text_positive or not config.loss.similar_from,
-            "loss.similar_from goes with loss.same_text_positive",
-        ),
-        (
-            config.optim.schedule in ("cosine", "linear", "constant"),
-            "optim.schedule is one of cosine, linear, constant",
-        ),
-        (min(config.optim.image_rate, config.optim.text_rate) > 0, "optim.image_rate and text_rate must be positive"),
-        (0 < config.optim.layer_decay <= 1, "optim.layer_decay lies in (0, 1]"),
-        (0 <= config.optim.ema_decay < 1, "optim.ema_decay lies in [0, 1)"),
-        (
-            min(train.epochs, train.examples, config.optim.warmup_epochs, config.optim.warmup_examples) >= 0
-            and not (train.epochs and train.examples)
-            and not (config.optim.warmup_epochs and config.optim.warmup_examples),
-            "train and optim.warmup_ count in epochs or in examples (at least 0), not in both",
-        ),
-        (
-            train.micro_batches >= 1 and train.batch_size % train.micro_batches == 0,
-            "train.batch_size must be a multiple of train.micro_batches",
-        ),
-        (config.mesh.fsdp >= 1 and config.mesh.model >= 1, "mesh.fsdp and mesh.model must be at least 1"),
-        (config.mesh.data == -1 or config.mesh.data >= 1, "mesh.data is -1 (the rest) or at least 1"),
     ]
-    for holds, message in rules:
-        if not holds:
-            raise InputError("config: " + message)
