@@ -1,6 +1,7 @@
 """From loose frames to series of S slices x T phases, by geometry and heart phase (rules 1-6 of the field notes).
 
-Series UIDs and descriptions decide nothing here but which frames belong to the same repeat of a measurement.
+Series UIDs decide nothing here but which frames belong to the same repeat of a measurement, and descriptions only that
+rest is no repeat of stress, a native map none of one after contrast, nor magnitude of PSIR.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from preprocessing import phases
+from preprocessing import descriptions, phases
 from preprocessing.study import NAN, TIME_KEYS, WEAK_TIME_KEYS, Drop, Frame, Series, Vector
 
 _SAME_COSINE = 0.01
@@ -56,7 +57,8 @@ def _groups(frames: list[Frame]) -> list[list[Frame]]:
     groups: list[list[Frame]] = []
     by_kind: dict[tuple[object, ...], list[list[Frame]]] = defaultdict(list)
     for frame in frames:
-        candidates = by_kind[(frame.rows, frame.cols, frame.kind)]
+        said = descriptions.condition(frame.description), descriptions.contrast(frame.description, frame.kind)
+        candidates = by_kind[(frame.rows, frame.cols, frame.kind, said)]
         for group in candidates:
             first = group[0]
             if (

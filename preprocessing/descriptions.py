@@ -5,6 +5,7 @@ case, split where letters follow digits, so that "4CH_T1map" reads "4 ch t1 map"
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 
@@ -34,6 +35,12 @@ _T2_STAR = re.compile(r"\bt2 ?star")
 _MAPPING = re.compile(r"\bmap|\bmolli|\bshmolli|\bsasha\b|relaxo|\bsmart ?1\b")
 _PERFUSION = re.compile(r"\bperf|first ?pass|\bfpp\b|\bdynamic")
 _REST_STRESS = re.compile(r"\brest\b|\bstress\b|\badeno|\bregaden")
+_CONDITIONS = (
+    ("stress", re.compile(r"\bstress|\badeno|\bregaden|\bdobut|\bdipyr")),
+    ("rest", re.compile(r"\brest\b|\bruhe\b|\brepos\b")),
+    ("post", re.compile(r"\bpost\b|\bpost ?(con|gad|gd|km|cm\b)|\b(nach|after) (km|con|gad|gd)")),
+    ("native", re.compile(r"\bnati(v|ve|f|vo)\b|\bpre\b|\bpre ?(con|gad|gd|km|cm\b)|\b(vor|before) (km|con|gad|gd)")),
+)
 _FLOW = re.compile(r"\bflow|\bvenc|\bpc\b|\bpca\b|\bpcmr|phase ?contrast|\bq ?flow|\bqf\b|\bveloc|\bfluss|\bflux\b")
 _LGE = re.compile(
     r"\blge\b|\blg\b|\bmde\b|\bdge\b|\bdelay|\blate\b|psir|viab|\benhanc|hyperenh|\btardif|\brehauss|\bnarbe|\bscar\b"
@@ -135,8 +142,17 @@ def _says_velocity(kind: Sequence[str]) -> bool:
     return any(re.search(r"VELOCITY|PHASE MAP|^P$|PHASE CONTRAST", part.upper()) for part in kind)
 
 
-def contrast(description: str, kind: Sequence[str]) -> str:
-    """One of schema.CONTRASTS; "" where nothing is said."""
+@functools.lru_cache(maxsize=4096)  # asked for every frame, and frames share their descriptions
+def condition(description: str) -> str:
+    """Under what condition the heart was seen: "stress" or "rest", "native" or "post" (after contrast agent); "" where
+    nothing is said."""
+    said = words(description)
+    return next((name for name, pattern in _CONDITIONS if pattern.search(said)), "")
+
+
+@functools.lru_cache(maxsize=4096)
+def contrast(description: str, kind: tuple[str, ...]) -> str:
+    """ "magnitude", "psir" or "phase"; "" where nothing is said."""
     said, types = words(description).split(), {part.upper() for part in kind}
     if types & {"PSIR"} or ({"psir", "ps"} & set(said) and not {"mag", "magnitude"} & set(said)):
         return "psir"
