@@ -143,6 +143,12 @@ def _says_velocity(kind: Sequence[str]) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)  # asked for every frame, and frames share their descriptions
+def technique(description: str, kind: tuple[str, ...]) -> str:
+    """What `read` says of a series of which the phases are not known yet."""
+    return read(description, kind, 1).technique
+
+
+@functools.lru_cache(maxsize=4096)
 def condition(description: str) -> str:
     """Under what condition the heart was seen: "stress" or "rest", "native" or "post" (after contrast agent); "" where
     nothing is said."""

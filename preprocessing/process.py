@@ -198,6 +198,7 @@ def series_rows(
                 "study_id": study_id,
                 "series_id": name,
                 "view": one.view,
+                "contrast": one.contrast,
                 "view_rule": one.view_rule,
                 "frames": one.slices * one.phases,
                 "slices": one.slices,

@@ -135,7 +135,7 @@ def write_distributions(path: Path, series: Sequence[summary.Row]) -> None:
     used = [row for row in series if row["used"] == "yes"]
     views = [view for view in schema.VIEWS if any(row["view"] == view for row in used)]
     figure = Figure(figsize=(14, 1.6 + 0.45 * max(4, len(views))))
-    figure.subplots_adjust(left=0.07, right=0.98, top=0.88, bottom=0.06, hspace=0.3)
+    figure.subplots_adjust(left=0.07, right=0.98, top=0.88, bottom=0.06, hspace=0.45)
     rows = np.arange(len(views))
     for axes, (column, title) in zip(figure.subplots(2, 4, sharey=True).flat, panels.items(), strict=True):
         values = [summary.numbers([row for row in used if row["view"] == view], column) for view in views]
