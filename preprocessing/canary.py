@@ -20,7 +20,7 @@ import pydicom
 
 from cmr_jax.data import records, schema
 from cmr_jax.errors import InputError
-from preprocessing import descriptions, haystack, identifiers, reports, scan, scrub
+from preprocessing import deid, descriptions, haystack, identifiers, reports, scan, scrub
 from preprocessing.parallel import Workers, progress
 from preprocessing.scrub_rules import RULES
 
@@ -210,7 +210,7 @@ def _no_evidence(text: str, common: frozenset[str]) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _common_words() -> frozenset[str]:
-    ours = " ".join((*schema.fields(16), *schema.VIEWS, *schema.SPLITS, *schema.SECTIONS))
+    ours = " ".join((*schema.fields(16), *schema.VIEWS, *schema.SPLITS, *schema.SECTIONS, *deid.VENDORS))
     more = (
         "image images series study studies slice slices phase frame frames dicom file files data dataset demo train"
         " test valid export output input case cases scan scans record records report reports manifest summary index"

@@ -6,6 +6,7 @@ case, split where letters follow digits, so that "4CH_T1map" reads "4 ch t1 map"
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -16,8 +17,9 @@ PROTOCOL_WORDS = frozenset(
     cor haste fiesta bssfp ssfp tfe btfe bh nav free breathing real time rt stack aorta aortic lvot rvot pulmonary valve
     early late gad enhancement delayed tse tirm stir dark black blood fl2d fl3d gre seg ir mag phase moco dixon shim b0
     freq iipat sense grappa cs short long axis ortho ax ep2d space vibe twist angio mra ecv de hla vla kammer achse
-    petit axe viability dynamic first pass pc qflow synthetic""".split()
+    petit axe viability dynamic first pass pc qflow synthetic cinesax cinelax""".split()
 )
+_CHAMBER = ("ch", "chamber", "chambers")
 _SCOUT = re.compile(
     r"scout|locali[sz]|\bloc\b|\blok\b|\bsurvey|\bpilot|\bplanning\b|\b3 ?plane|\bthree ?plane|smartbrain|\brep[eè]rage"
 )
@@ -84,8 +86,13 @@ def words(description: str) -> str:
 
 
 def shown(description: str) -> str:
-    """The description with every word that is no protocol word masked, fit for a table."""
-    return " ".join(w if w in PROTOCOL_WORDS else "?" for w in re.findall(r"[a-z]+\d*|\d+", description.lower()))
+    """The description with every word that is no protocol word masked, fit for a table; a digit is shown before
+    "ch" alone."""
+    found = re.findall(r"[a-z]+\d*|\d+", description.lower())
+    return " ".join(
+        word if word in PROTOCOL_WORDS or (len(word) == 1 and word in "234" and following in _CHAMBER) else "?"
+        for word, following in itertools.pairwise([*found, ""])
+    )
 
 
 def read(description: str, kind: Sequence[str], phases: int) -> Reading:

@@ -77,13 +77,9 @@ def order(frames: list[Frame], drops: list[Drop], pixel_hash: PixelHash | None) 
 
 
 def _is_jitter(key: str, values: list[float]) -> bool:
-    steps = np.diff(sorted(set(values)))
-    return (
-        key in _AFTER_R_WAVE
-        and len(values) >= FEWEST_PHASES
-        and len(steps) > 0
-        and np.median(steps) < _SHORTEST_PHASE_MS
-    )
+    if key not in _AFTER_R_WAVE or len(values) < FEWEST_PHASES or len(set(values)) == 1:
+        return False
+    return float(np.median(np.diff(sorted(set(values))))) < _SHORTEST_PHASE_MS
 
 
 def _through_beats(key: str, values: list[float]) -> bool:
