@@ -18,7 +18,7 @@ from preprocessing import (
     phrases,
     pipeline,
     process,
-    removal,
+    removed,
     reports,
     scrub,
     splits,
@@ -98,7 +98,7 @@ def _main() -> int:
             key = deid.load_key(key_file, create=True)
             pseudonyms = deid.Pseudonyms(key)
             work_dir = pipeline.open_work(out, pseudonyms)
-            planned = pipeline.without_removed(planned, pseudonyms, removal.read(out))
+            planned = pipeline.without_removed(planned, pseudonyms, removed.read(out))
             rule, planned = _sides(rule, planned, pseudonyms)
             settings = process.Settings(
                 root=Path(_DICOM_DIR.value),

@@ -312,3 +312,13 @@ def test_preprocessing_imports_neither_jax_nor_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_imports_nothing_that_only_publishing_needs():
+    """A spawned worker imports the main module: seconds and megabytes of each."""
+    code = (
+        "import sys, preprocessing.run, preprocessing.process, preprocessing.worker;"
+        "print(sorted(m for m in sys.modules if m in ('matplotlib', 'tensorflow_datasets', 'preprocessing.publish')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
