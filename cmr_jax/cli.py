@@ -1,6 +1,7 @@
 """The shell every binary runs in: one clear line and exit 2 for a user's mistake, never a traceback."""
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from cmr_jax.errors import InputError
 
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells say it
+EXIT_PIPE_CLOSED = 141
 
 
 def fail(message: str) -> NoReturn:
@@ -69,6 +71,9 @@ def run(main: Callable[[], int | None], *, private: bool = False) -> None:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:  # what is printed was piped into `head`, or a pager that was left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+            raise SystemExit(EXIT_PIPE_CLOSED) from None
         except Exception as error:
             if not private:
                 raise

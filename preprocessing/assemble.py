@@ -1,6 +1,7 @@
 """From loose frames to series of S slices x T phases, by geometry and heart phase (rules 1-6 of the field notes).
 
-Series UIDs and descriptions decide nothing here but which frames belong to the same repeat of a measurement.
+Series UIDs decide nothing here but which frames belong to the same repeat of a measurement, and descriptions only what
+is no repeat of one another: late enhancement of a cine, rest of stress, a native map of one after contrast.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from preprocessing import phases
+from preprocessing import descriptions, phases
 from preprocessing.study import NAN, TIME_KEYS, WEAK_TIME_KEYS, Drop, Frame, Series, Vector
 
 _SAME_COSINE = 0.01
@@ -54,21 +55,27 @@ def _groups(frames: list[Frame]) -> list[list[Frame]]:
     """Frames that could be slices and phases of one measurement. Comparing with a tolerance, not by rounding: two
     equal orientations may straddle any rounding edge."""
     groups: list[list[Frame]] = []
-    by_kind: dict[tuple[object, ...], list[list[Frame]]] = defaultdict(list)
+    techniques: list[str] = []
+    by_kind: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for frame in frames:
-        candidates = by_kind[(frame.rows, frame.cols, frame.kind)]
-        for group in candidates:
-            first = group[0]
+        said = descriptions.condition(frame.description), descriptions.contrast(frame.description, frame.kind)
+        technique = descriptions.technique(frame.description, frame.kind)
+        candidates = by_kind[(frame.rows, frame.cols, frame.kind, said)]
+        for number in candidates:
+            first = groups[number][0]
             if (
                 _close((*frame.right, *frame.down), (*first.right, *first.down), _SAME_COSINE)
                 and _close(frame.spacing, first.spacing, _SAME_SPACING_MM)
                 and _close((frame.echo,), (first.echo,), _SAME_ECHO_MS)
+                and (technique == techniques[number] or not technique or not techniques[number])
             ):
-                group.append(frame)
+                groups[number].append(frame)
+                techniques[number] = techniques[number] or technique
                 break
         else:
-            candidates.append([frame])
-            groups.append(candidates[-1])
+            candidates.append(len(groups))
+            groups.append([frame])
+            techniques.append(technique)
     return groups
 
 

@@ -20,7 +20,7 @@ import pydicom
 
 from cmr_jax.data import records, schema
 from cmr_jax.errors import InputError
-from preprocessing import descriptions, haystack, identifiers, reports, scan, scrub
+from preprocessing import deid, descriptions, haystack, identifiers, reports, scan, scrub
 from preprocessing.parallel import Workers, progress
 from preprocessing.scrub_rules import RULES
 
@@ -41,6 +41,22 @@ _LONGEST = 200
 _RECORDS_AT_ONCE = 32
 _SCAN_CHUNK = 32
 _TEXT_COLUMNS = ("report",)
+# What our tables, rules and reasons say of any study, whoever it is of.
+_SAID_OF_ALL = frozenset(
+    """above absent acquisition across annotation another aside beyond bits brightness burned bytes cannot code
+    colour complete compressed copy core could count counts crosses datasets date decoded decoder deflated
+    depths description descriptions deviation dict dilation dimensions distributions dtype dysfunction empty
+    encoding ended exceed exit extra failed feature features featuresdict fewer fileformat filepathtemplate
+    fingerprint float flowchart format geometry gives greyscale grows header hmac hypertrophy identified
+    implausible integer json knows lacks largest later length limit location longer lvef made medians memory
+    mermaid missing mosaic myocardial names nominalcardiactriggerdelaytime nominalpercentageofcardiacphase
+    numbers numbytes numpy orders orthogonal over parallel patients percent percentile pictures pixel pixels
+    preprocessed present process processed promises pseudonym pydicom pythonclassname range read regular removed
+    repeated request said saturated schema seen sentencepiece sequence several severity shape shard shardlengths
+    shards shares side size splits starts state still stored structured syntax table tables
+    temporalpositionindex tensor tensorflow text tfrecord than that this tokenizer took trained transfer
+    triggertime uint unreadable upper usable values version versions vocab what whole with without worker""".split()
+)
 _IDENTIFIER_COLUMN = re.compile(
     r"(?i)name|phys|doctor|refer|mrn|id\b|_id|uid|number|dob|birth|date|phone|mail|addr|zip|post"
 )
@@ -194,7 +210,7 @@ def _no_evidence(text: str, common: frozenset[str]) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _common_words() -> frozenset[str]:
-    ours = " ".join((*schema.fields(16), *schema.VIEWS, *schema.SPLITS, *schema.SECTIONS))
+    ours = " ".join((*schema.fields(16), *schema.VIEWS, *schema.SPLITS, *schema.SECTIONS, *deid.VENDORS))
     more = (
         "image images series study studies slice slices phase frame frames dicom file files data dataset demo train"
         " test valid export output input case cases scan scans record records report reports manifest summary index"
@@ -204,7 +220,9 @@ def _common_words() -> frozenset[str]:
         " adult"
     )
     words = {w for text in (ours, more) for w in re.findall(r"[a-z]+|\d+", text.lower())}
-    return frozenset(words | descriptions.PROTOCOL_WORDS | scrub.COMMON_WORDS | scrub.NOBODY | scrub.EPONYMS)
+    return frozenset(
+        words | _SAID_OF_ALL | descriptions.PROTOCOL_WORDS | scrub.COMMON_WORDS | scrub.NOBODY | scrub.EPONYMS
+    )
 
 
 def _forms(text: str) -> set[str]:

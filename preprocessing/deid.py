@@ -20,7 +20,7 @@ _MAX_AGE = 90
 _MIN_KEY_BYTES = 16
 _MAX_KEY_BYTES = 1 << 12
 _KEY_PATIENCE = 40
-_VENDORS = ("siemens", "ge", "philips", "canon", "toshiba", "hitachi", "uih", "united imaging")
+VENDORS = ("siemens", "ge", "philips", "canon", "toshiba", "hitachi", "uih", "united imaging")
 
 
 class Pseudonyms:
@@ -116,7 +116,7 @@ def vendor(manufacturer: str) -> str:
     words = re.sub(r"[^a-z]+", " ", manufacturer.lower())
     if not words.strip():
         return ""
-    return next((v for v in _VENDORS if re.search(rf"\b{v}\b", words)), "other")
+    return next((v for v in VENDORS if re.search(rf"\b{v}\b", words)), "other")
 
 
 def _date(text: str) -> tuple[int, int, int] | None:

@@ -5,6 +5,8 @@ case, split where letters follow digits, so that "4CH_T1map" reads "4 ch t1 map"
 """
 
 import dataclasses
+import functools
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -15,8 +17,9 @@ PROTOCOL_WORDS = frozenset(
     cor haste fiesta bssfp ssfp tfe btfe bh nav free breathing real time rt stack aorta aortic lvot rvot pulmonary valve
     early late gad enhancement delayed tse tirm stir dark black blood fl2d fl3d gre seg ir mag phase moco dixon shim b0
     freq iipat sense grappa cs short long axis ortho ax ep2d space vibe twist angio mra ecv de hla vla kammer achse
-    petit axe viability dynamic first pass pc qflow synthetic""".split()
+    petit axe viability dynamic first pass pc qflow synthetic cinesax cinelax""".split()
 )
+_CHAMBER = ("ch", "chamber", "chambers")
 _SCOUT = re.compile(
     r"scout|locali[sz]|\bloc\b|\blok\b|\bsurvey|\bpilot|\bplanning\b|\b3 ?plane|\bthree ?plane|smartbrain|\brep[eè]rage"
 )
@@ -34,6 +37,12 @@ _T2_STAR = re.compile(r"\bt2 ?star")
 _MAPPING = re.compile(r"\bmap|\bmolli|\bshmolli|\bsasha\b|relaxo|\bsmart ?1\b")
 _PERFUSION = re.compile(r"\bperf|first ?pass|\bfpp\b|\bdynamic")
 _REST_STRESS = re.compile(r"\brest\b|\bstress\b|\badeno|\bregaden")
+_CONDITIONS = (
+    ("stress", re.compile(r"\bstress|\badeno|\bregaden|\bdobut|\bdipyr")),
+    ("rest", re.compile(r"\brest\b|\bruhe\b|\brepos\b")),
+    ("post", re.compile(r"\bpost\b|\bpost ?(con|gad|gd|km|cm\b)|\b(nach|after) (km|con|gad|gd)")),
+    ("native", re.compile(r"\bnati(v|ve|f|vo)\b|\bpre\b|\bpre ?(con|gad|gd|km|cm\b)|\b(vor|before) (km|con|gad|gd)")),
+)
 _FLOW = re.compile(r"\bflow|\bvenc|\bpc\b|\bpca\b|\bpcmr|phase ?contrast|\bq ?flow|\bqf\b|\bveloc|\bfluss|\bflux\b")
 _LGE = re.compile(
     r"\blge\b|\blg\b|\bmde\b|\bdge\b|\bdelay|\blate\b|psir|viab|\benhanc|hyperenh|\btardif|\brehauss|\bnarbe|\bscar\b"
@@ -77,8 +86,13 @@ def words(description: str) -> str:
 
 
 def shown(description: str) -> str:
-    """The description with every word that is no protocol word masked, fit for a table."""
-    return " ".join(w if w in PROTOCOL_WORDS else "?" for w in re.findall(r"[a-z]+\d*|\d+", description.lower()))
+    """The description with every word that is no protocol word masked, fit for a table; a digit is shown before
+    "ch" alone."""
+    found = re.findall(r"[a-z]+\d*|\d+", description.lower())
+    return " ".join(
+        word if word in PROTOCOL_WORDS or (len(word) == 1 and word in "234" and following in _CHAMBER) else "?"
+        for word, following in itertools.pairwise([*found, ""])
+    )
 
 
 def read(description: str, kind: Sequence[str], phases: int) -> Reading:
@@ -135,8 +149,23 @@ def _says_velocity(kind: Sequence[str]) -> bool:
     return any(re.search(r"VELOCITY|PHASE MAP|^P$|PHASE CONTRAST", part.upper()) for part in kind)
 
 
-def contrast(description: str, kind: Sequence[str]) -> str:
-    """One of schema.CONTRASTS; "" where nothing is said."""
+@functools.lru_cache(maxsize=4096)  # asked for every frame, and frames share their descriptions
+def technique(description: str, kind: tuple[str, ...]) -> str:
+    """What `read` says of a series of which the phases are not known yet."""
+    return read(description, kind, 1).technique
+
+
+@functools.lru_cache(maxsize=4096)
+def condition(description: str) -> str:
+    """Under what condition the heart was seen: "stress" or "rest", "native" or "post" (after contrast agent); "" where
+    nothing is said."""
+    said = words(description)
+    return next((name for name, pattern in _CONDITIONS if pattern.search(said)), "")
+
+
+@functools.lru_cache(maxsize=4096)
+def contrast(description: str, kind: tuple[str, ...]) -> str:
+    """ "magnitude", "psir" or "phase"; "" where nothing is said."""
     said, types = words(description).split(), {part.upper() for part in kind}
     if types & {"PSIR"} or ({"psir", "ps"} & set(said) and not {"mag", "magnitude"} & set(said)):
         return "psir"

@@ -154,6 +154,8 @@ class _Sentence:
                 return  # "not normal" says that something is wrong, not what
             state = "absent"
         severity = self._severity(at) if state != "absent" else ""
+        if not severity and state != "absent" and self.tokens[said_at].kind == "value":
+            severity = self._severity(said_at)  # "function is mildly reduced": said of what the measure is
         location = self._location(name, at) if state != "absent" else ""
         yield Finding(name, state, severity, location)
 

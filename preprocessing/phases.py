@@ -18,6 +18,11 @@ FEWEST_PHASES = 5
 # Of the phases of a slice, and in a row: more are not made up.
 _MOST_MISSING = 0.1
 _LONGEST_HOLE = 2
+# Of times after the R wave: smaller steps are the jitter of pictures taken once a beat, at one moment of it.
+_SHORTEST_PHASE_MS = 5.0
+# Times that reach further count through many beats, as in perfusion: a hole is a beat that was skipped.
+_LONGEST_BEAT_MS = 3000.0
+_AFTER_R_WAVE = ("NominalCardiacTriggerDelayTime", "TriggerTime")
 # Part of a phase by which the first phases of slices may lie apart.
 _SAME_START = 0.75
 REPEAT = "repeated acquisition, a later or more complete one is used"
@@ -53,7 +58,7 @@ def order(frames: list[Frame], drops: list[Drop], pixel_hash: PixelHash | None) 
     fallback: Phases | None = None
     for key in TIME_KEYS:
         values = [f.time(key) for f in frames]
-        if any(math.isnan(v) for v in values):
+        if any(math.isnan(v) for v in values) or _is_jitter(key, values):
             continue
         if len(set(values)) < len(values):
             if key not in WEAK_TIME_KEYS and _names_phases(values):
@@ -64,10 +69,21 @@ def order(frames: list[Frame], drops: list[Drop], pixel_hash: PixelHash | None) 
         if steps.max() <= 1.5:
             return Phases(ordered, key)
         # A hole is a whole number of steps wide; anything else is no clock of the heart, and a later key may be.
-        if len(frames) >= FEWEST_PHASES and np.abs(steps - np.round(steps)).max() < 0.2 and key not in WEAK_TIME_KEYS:
+        whole_steps = len(frames) >= FEWEST_PHASES and np.abs(steps - np.round(steps)).max() < 0.2
+        if whole_steps and key not in WEAK_TIME_KEYS and not _through_beats(key, values):
             return Phases(ordered, key, gaps=True)
         fallback = fallback or Phases(ordered, key)
     return _checked(fallback) if fallback else Phases([])
+
+
+def _is_jitter(key: str, values: list[float]) -> bool:
+    if key not in _AFTER_R_WAVE or len(values) < FEWEST_PHASES or len(set(values)) == 1:
+        return False
+    return float(np.median(np.diff(sorted(set(values))))) < _SHORTEST_PHASE_MS
+
+
+def _through_beats(key: str, values: list[float]) -> bool:
+    return key in _AFTER_R_WAVE and max(values) - min(values) > _LONGEST_BEAT_MS
 
 
 def _checked(phases: Phases) -> Phases:

@@ -58,9 +58,15 @@ class Plan:
 
 
 def plan(
-    root: Path, table: dict[str, Report], workers: Workers, index: Path | None = None, sr_reports: bool = False
+    root: Path,
+    table: dict[str, Report],
+    workers: Workers,
+    index: Path | None = None,
+    sr_reports: bool = False,
+    labels: dict[str, reports.Labels] | None = None,
 ) -> Plan:
-    """Scans `root` and links its studies with their reports; `index` is the file of `scan_index`.
+    """Scans `root` and links its studies with their reports; `index` is the file of `scan_index`, `labels` those of
+    `reports.read_labels`.
 
     With `sr_reports`, DICOM structured reports below `root` speak for studies that `table` has no text of.
 
@@ -86,7 +92,7 @@ def plan(
         if report is None:
             others.ignore(scans, "study without a report")
         else:
-            tasks.append(process.Task(uid, scans, report))
+            tasks.append(process.Task(uid, scans, reports.labelled(report, labels or {}, uid, accessions[uid])))
     if not tasks:
         raise InputError(
             f"none of the {len(studies)} studies below --dicom_dir has a report: the study_uid or accession_number"

@@ -22,7 +22,7 @@ from preprocessing.scan import quiet_pydicom
 from preprocessing.study import FileScan, Frame, Report, Series
 
 # Raised when a work file of older code must not be used again.
-_WORK_VERSION = 1
+_WORK_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +198,7 @@ def series_rows(
                 "study_id": study_id,
                 "series_id": name,
                 "view": one.view,
+                "contrast": one.contrast,
                 "view_rule": one.view_rule,
                 "frames": one.slices * one.phases,
                 "slices": one.slices,

@@ -20,7 +20,8 @@ from preprocessing.parallel import progress
 
 LEVELS = ("level_mean", "level_std", "saturated_percent")
 SERIES_COLUMNS = (
-    "study_id series_id view view_rule frames slices phases spacing slice_gap phase_key vendor used reason description"
+    "study_id series_id view contrast view_rule frames slices phases spacing slice_gap phase_key vendor used reason"
+    " description"
 ).split()
 FILES = "files.csv"
 FILE_COLUMNS = ("file_id", "status", "reason", "study_id")

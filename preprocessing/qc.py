@@ -16,36 +16,51 @@ STUDIES_A_PAGE = 12
 MAX_PAGES = 4
 DISTRIBUTIONS = "distributions.png"
 _TILES_A_ROW = 16
+_MOST_TILES = 2 * _TILES_A_ROW
 _PHASES_OF_A_CINE = 3
+# Stacks whose ends are shown too: base first, so that a stack in the wrong order is seen.
+_WITH_ENDS = ("cine_sax", "lge_sax")
 _SERIES_OF_A_VIEW = 3
 _INCH_A_PIXEL = 0.0075
 _LAST = ("unknown", "scout")
 
 
 def tiles(example: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
-    """(caption, H W uint8) of the middle slice of every series: a still once, a cine at phases across the beat.
+    """(caption, H W uint8) of the middle slice of every series: a still once, a cine at phases across the beat; of a
+    short-axis stack the first and the last slice too.
 
-    Cines first, what is unknown last; a kind of view at most three times. A row that would be too long shows fewer
-    phases, then fewer series, and says how many it leaves out.
+    Cines first, what is unknown last; a kind of view at most three times. What would be too long shows fewer phases,
+    then no ends, then fewer series, and says how many it leaves out.
     """
     series = _in_order(example)
     shown = _at_most_thrice(series)
-    for phases in range(_PHASES_OF_A_CINE, 0, -1):
-        if sum(min(frames.shape[1], phases) for _, _, frames in shown) <= _TILES_A_ROW:
+    for most, ends in ((_PHASES_OF_A_CINE, True), (2, True), (1, True), (1, False)):
+        picked = [_picks(view, frames.shape[0], frames.shape[1], most, ends) for view, _, frames in shown]
+        if sum(map(len, picked)) <= _MOST_TILES:
             break
     out = []
-    for number, (view, values, frames_STHW) in enumerate(shown):
-        if len(out) + min(frames_STHW.shape[1], phases) > _TILES_A_ROW:
+    for number, ((view, values, frames_STHW), picks) in enumerate(zip(shown, picked, strict=True)):
+        if len(out) + len(picks) > _MOST_TILES:
             shown = shown[:number]
             break
-        middle = frames_STHW[len(frames_STHW) // 2]
-        count = min(len(middle), phases)
-        for phase in np.arange(count) * len(middle) // count:
-            beat = f" {phase + 1}/{len(middle)}" if len(middle) > 1 else ""
-            out.append((f"{view}{beat}{values}", _as_bytes(middle[phase])))
+        slices, phases = frames_STHW.shape[:2]
+        for at, phase in picks:
+            which = f" {phase + 1}/{phases}" if phases > 1 else ""
+            if at != slices // 2:
+                which = f" slice {at + 1}/{slices}"
+            out.append((f"{view}{which}{values}", _as_bytes(frames_STHW[at, phase])))
     if missing := len(series) - len(shown):
         out[-1] = (f"{out[-1][0]} (+{missing} series)", out[-1][1])
     return out
+
+
+def _picks(view: str, slices: int, phases: int, most: int, ends: bool) -> list[tuple[int, int]]:
+    """(slice, phase) of the frames to show."""
+    count = min(phases, most)
+    middle = [(slices // 2, int(phase)) for phase in np.arange(count) * phases // count]
+    if not ends or view not in _WITH_ENDS or slices < 3:
+        return middle
+    return [(0, 0), *middle, (slices - 1, 0)]
 
 
 def _in_order(example: dict[str, Any]) -> list[tuple[str, str, np.ndarray]]:
@@ -101,19 +116,24 @@ def write_pages(folder: Path, examples: Iterable[dict[str, Any]]) -> int:
 
 def _draw(path: Path, page: list[tuple[str, list[tuple[str, np.ndarray]]]]) -> None:
     """One picture of all tiles: axes for each of them would take a hundred times as long."""
-    columns = max(len(row) for _, row in page)
+    lines = [
+        (study_id if start == 0 else "", row[start : start + _TILES_A_ROW])
+        for study_id, row in page
+        for start in range(0, len(row), _TILES_A_ROW)
+    ]
+    columns = max(len(row) for _, row in lines)
     size = len(page[0][1][0][1])
     caption = size // 4
-    sheet = np.zeros((len(page) * (size + caption), columns * (size + 1)), np.uint8)
+    sheet = np.zeros((len(lines) * (size + caption), columns * (size + 1)), np.uint8)
     figure = Figure(figsize=(sheet.shape[1] * _INCH_A_PIXEL * 128 / size, sheet.shape[0] * _INCH_A_PIXEL * 128 / size))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    for r, (study_id, row) in enumerate(page):
+    for r, (study_id, row) in enumerate(lines):
         top = r * (size + caption) + caption
         for c, (words, image) in enumerate(row):
             left = c * (size + 1)
             sheet[top : top + size, left : left + size] = image
-            title = f"{study_id}\n{words}" if c == 0 else words
+            title = f"{study_id}\n{words}" if c == 0 and study_id else words
             axes.text(left, top - 1, title, color="white", fontsize=5, va="bottom", ha="left")
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
     _save(figure, path)
@@ -135,7 +155,7 @@ def write_distributions(path: Path, series: Sequence[summary.Row]) -> None:
     used = [row for row in series if row["used"] == "yes"]
     views = [view for view in schema.VIEWS if any(row["view"] == view for row in used)]
     figure = Figure(figsize=(14, 1.6 + 0.45 * max(4, len(views))))
-    figure.subplots_adjust(left=0.07, right=0.98, top=0.88, bottom=0.06, hspace=0.3)
+    figure.subplots_adjust(left=0.07, right=0.98, top=0.88, bottom=0.06, hspace=0.45)
     rows = np.arange(len(views))
     for axes, (column, title) in zip(figure.subplots(2, 4, sharey=True).flat, panels.items(), strict=True):
         values = [summary.numbers([row for row in used if row["view"] == view], column) for view in views]

@@ -1,10 +1,9 @@
-"""Studies that were taken out of a dataset, and the list that keeps them out.
+"""Taking studies out of a dataset, and entering them in the list that keeps them out.
 
 `removed.csv` of the dataset holds a pseudonym a line, of a study or of a patient. Every later run leaves out what it
 names; to undo a removal, delete its line and run again.
 """
 
-import csv
 import os
 import shutil
 from collections.abc import Collection
@@ -12,45 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from cmr_jax.data import records, schema
-from cmr_jax.errors import InputError
-from preprocessing import kept, publish, swap, write
-from preprocessing.deid import ID_LENGTH
-
-LIST = "removed.csv"
-_COLUMNS = ("kind", "id")
-KINDS = ("study", "patient")
-
-
-def read(out: Path) -> set[tuple[str, str]]:
-    """(kind, pseudonym) of every line of `removed.csv`; empty without the file.
-
-    Raises InputError where a line is not of that form: a removal must never be overlooked.
-    """
-    try:
-        with (out / LIST).open(newline="", encoding="utf-8-sig") as file:
-            rows = [tuple(cell.strip() for cell in row) for row in csv.reader(file) if any(row)]
-    except FileNotFoundError:
-        return set()
-    except (OSError, ValueError, csv.Error):
-        raise InputError(f"{LIST} of --out cannot be read as CSV") from None
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != 2 or row[0] not in KINDS or not is_pseudonym(row[1]):
-            raise InputError(f"{LIST} of --out, line {number}: give kind,id as in study,0123456789abcdef")
-    if rows and rows[0] != _COLUMNS:
-        raise InputError(f"{LIST} of --out must begin with the line kind,id")
-    return {(row[0], row[1]) for row in rows[1:]}
-
-
-def is_pseudonym(text: str) -> bool:
-    return len(text) == ID_LENGTH and all(c in "0123456789abcdef" for c in text)
+from preprocessing import kept, publish, removed, swap, write
 
 
 def add(out: Path, entries: Collection[tuple[str, str]]) -> None:
     """Enters `entries` in the list: it appears whole, and before the studies go."""
-    partial = out / f".{LIST}.{os.getpid()}.partial"
-    rows = sorted(read(out) | set(entries))
-    write.write_table(partial, _COLUMNS, [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
-    partial.replace(out / LIST)
+    partial = out / f".{removed.LIST}.{os.getpid()}.partial"
+    rows = sorted(removed.read(out) | set(entries))
+    write.write_table(partial, removed.COLUMNS, [dict(zip(removed.COLUMNS, row, strict=True)) for row in rows])
+    partial.replace(out / removed.LIST)
 
 
 def take_out(out: Path, gone: set[str]) -> dict[str, Any]:

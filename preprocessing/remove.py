@@ -11,7 +11,7 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.data import records
 from cmr_jax.errors import InputError
-from preprocessing import removal, swap, write
+from preprocessing import removal, removed, swap, write
 
 _DATA = flags.DEFINE_string("data", None, "Folder that preprocessing.run made.", required=True)
 _STUDY = flags.DEFINE_list("study", [], "Pseudonyms of studies, as in the column study_id of studies.csv.")
@@ -31,7 +31,7 @@ def _main() -> int:
     records.load_manifest(folder)
     rows = write.read_table(folder / "studies.csv")[1]
     gone = {row["study_id"] for row in rows if asked & {("study", row["study_id"]), ("patient", row["patient_id"])}}
-    _check(asked, rows, removal.read(folder))
+    _check(asked, rows, removed.read(folder))
     if len(gone) == len(rows):
         raise InputError("that is every study: delete the folder instead")
     try:
@@ -47,9 +47,9 @@ def _main() -> int:
 
 
 def _check(asked: set[tuple[str, str]], rows: list[dict[str, str]], listed: set[tuple[str, str]]) -> None:
-    known = {(kind, row[f"{kind}_id"]) for row in rows for kind in removal.KINDS}
+    known = {(kind, row[f"{kind}_id"]) for row in rows for kind in removed.KINDS}
     for kind, name in sorted(asked):
-        if not removal.is_pseudonym(name):
+        if not removed.is_pseudonym(name):
             raise InputError(f"--{kind}: give 16-digit pseudonyms as in studies.csv")
         if (kind, name) not in known | listed:
             raise InputError(f"--{kind}: {name} is not in studies.csv")

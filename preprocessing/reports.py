@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cmr_jax.errors import InputError
@@ -14,15 +14,18 @@ from preprocessing.deid import Pseudonyms
 from preprocessing.study import Report
 
 _LINK_COLUMNS = ("study_uid", "accession_number")
+_REPORTS, _LABELS = "--reports", "--label_table"  # flags, for messages
 _DELIMITERS = ",;\t|"
 _ADDENDUM = "ADDENDUM"
 
 
-def read(path: Path, label_columns: Sequence[str], site_column: str = "") -> dict[str, Report]:
+def read(
+    path: Path, label_columns: Sequence[str], site_column: str = "", elsewhere: Collection[str] = ()
+) -> dict[str, Report]:
     """Reports by every name a study can be linked with: `uid:…` and `accession:…`.
 
     Several rows of one study are joined in their order, the later ones marked as addenda; a later label that is not
-    empty overrides an earlier one.
+    empty overrides an earlier one. Label columns that a label table has (`elsewhere`) may be missing.
     Raises InputError where the file is missing, empty, unreadable, or lacks a column.
     """
     rows = _rows(path)
@@ -34,7 +37,7 @@ def read(path: Path, label_columns: Sequence[str], site_column: str = "") -> dic
     if not columns.intersection(_LINK_COLUMNS):
         raise InputError("--reports needs a column 'study_uid' or 'accession_number' to link reports with studies")
     for name in label_columns:
-        if name not in columns:
+        if name not in columns and name not in elsewhere:
             known = ", ".join(sorted(columns - {"report", *_LINK_COLUMNS}))
             raise InputError(
                 f"--label_columns: --reports has no column {name!r}; it has {known or 'no further columns'}"
@@ -49,28 +52,72 @@ def read(path: Path, label_columns: Sequence[str], site_column: str = "") -> dic
             labels=tuple((name, row.get(name, "").strip()) for name in label_columns),
             site=row.get(site_column, "").strip(),
         )
-        for column, kind in zip(_LINK_COLUMNS, ("uid", "accession"), strict=True):
-            if value := row.get(column, "").strip():
-                name = f"{kind}:{value}"
-                found[name] = join(found[name], report) if name in found else report
+        for name in _names(row):
+            found[name] = join(found[name], report) if name in found else report
     if not any(report.text for report in found.values()):
         raise InputError("--reports holds no text: every 'report' field is empty or has no study to go with")
     return found
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+Labels = tuple[tuple[str, str], ...]
+
+
+def read_labels(path: Path, columns: Sequence[str]) -> dict[str, Labels]:
+    """The labels of a table of their own, by every name a study can be linked with, as `read` has them; of several rows
+    of a study the last value that is not empty counts.
+
+    Raises InputError where the file is missing, unreadable, or has none of `columns`, or nothing to link them with.
+    """
+    rows = _rows(path, _LABELS)
+    known = {name for row in rows for name in row}
+    if not known.intersection(_LINK_COLUMNS):
+        raise InputError(f"{_LABELS} needs a column 'study_uid' or 'accession_number' to link labels with studies")
+    wanted = [name for name in columns if name in known]
+    if not wanted:
+        raise InputError(f"{_LABELS} has none of the columns that --label_columns names")
+    found: dict[str, Labels] = {}
+    for row in rows:
+        labels = tuple((name, row.get(name, "").strip()) for name in wanted)
+        for name in _names(row):
+            found[name] = _over(found.get(name, ()), labels)
+    return found
+
+
+def labelled(report: Report, labels: dict[str, Labels], study_uid: str, accession: str) -> Report:
+    """`report` with the labels that a table of their own gives its study, by accession number or else (and over that)
+    by UID."""
+    merged = report.labels
+    for name in (f"accession:{accession}", f"uid:{study_uid}"):
+        merged = _over(merged, labels.get(name, ()))
+    return dataclasses.replace(report, labels=merged)
+
+
+def _over(first: Labels, later: Labels) -> Labels:
+    """Both; a later value that is not empty stands over an earlier one."""
+    merged = dict(first)
+    for name, value in later:
+        merged[name] = value or merged.get(name, "")
+    return tuple(merged.items())
+
+
+def _names(row: dict[str, str]) -> list[str]:
+    pairs = zip(_LINK_COLUMNS, ("uid", "accession"), strict=True)
+    return [f"{kind}:{value}" for column, kind in pairs if (value := row.get(column, "").strip())]
+
+
+def _rows(path: Path, flag: str = _REPORTS) -> list[dict[str, str]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError("--reports is not UTF-8 text (Latin-1 or a spreadsheet?): save it as CSV UTF-8") from None
+        raise InputError(f"{flag} is not UTF-8 text (Latin-1 or a spreadsheet?): save it as CSV UTF-8") from None
     except OSError as error:
-        raise InputError(f"--reports cannot be read ({error.strerror})") from None
+        raise InputError(f"{flag} cannot be read ({error.strerror})") from None
     if "\0" in text:
-        raise InputError("--reports is not a text file")
-    return _json_rows(text) if text.lstrip().startswith("{") else _csv_rows(text)
+        raise InputError(f"{flag} is not a text file")
+    return _json_rows(text, flag) if text.lstrip().startswith("{") else _csv_rows(text, flag)
 
 
-def _csv_rows(text: str) -> list[dict[str, str]]:
+def _csv_rows(text: str, flag: str) -> list[dict[str, str]]:
     """Fields may be quoted and hold line ends; the delimiter is the one that the header line uses.
 
     Raises InputError where a row has more fields than the header: an unquoted comma in a report would cut it short.
@@ -87,15 +134,15 @@ def _csv_rows(text: str) -> list[dict[str, str]]:
         for number, row in enumerate(reader, 1):
             if "" in row and any(row[""]):
                 raise InputError(
-                    f"--reports row {number} has more fields than the header: quote texts that hold {delimiter!r}"
+                    f"{flag} row {number} has more fields than the header: quote texts that hold {delimiter!r}"
                 )
             rows.append({k: v or "" for k, v in row.items() if k})
     except csv.Error:
-        raise InputError("--reports is neither CSV nor JSON lines") from None
+        raise InputError(f"{flag} is neither CSV nor JSON lines") from None
     return rows
 
 
-def _json_rows(text: str) -> list[dict[str, str]]:
+def _json_rows(text: str, flag: str) -> list[dict[str, str]]:
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -104,7 +151,7 @@ def _json_rows(text: str) -> list[dict[str, str]]:
             row = json.loads(line)
             rows.append({str(k): "" if v is None else str(v) for k, v in row.items()})
         except (ValueError, AttributeError):
-            raise InputError(f"--reports line {number} is not a JSON object") from None
+            raise InputError(f"{flag} line {number} is not a JSON object") from None
     return rows
 
 

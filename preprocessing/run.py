@@ -18,7 +18,7 @@ from preprocessing import (
     phrases,
     pipeline,
     process,
-    removal,
+    removed,
     reports,
     scrub,
     splits,
@@ -33,7 +33,10 @@ _REPORTS = flags.DEFINE_string(
 )
 _OUT = flags.DEFINE_string("out", None, "Folder for the dataset.")
 _KEY_FILE = flags.DEFINE_string("key_file", None, "Secret key of the pseudonyms; made on a first run.")
-_LABELS = flags.DEFINE_list("label_columns", [], "Columns of --reports to keep as labels.")
+_LABELS = flags.DEFINE_list("label_columns", [], "Columns of --reports or --label_table to keep as labels.")
+_LABEL_TABLE = flags.DEFINE_string(
+    "label_table", "", "CSV or JSON lines of labels by study: they stand over those of --reports and of the text."
+)
 _VIEW_TABLE = flags.DEFINE_string("view_table", "", "CSV pattern,view: the site's own view rules, tried first.")
 _SR_REPORTS = flags.DEFINE_enum(
     "sr_reports",
@@ -80,20 +83,22 @@ def _main() -> int:
     rule = splits.parse(_SPLIT_BY.value, _FRACTIONS.value, _DATES.value, _SITES.value)
     site_table = views.read_site_table(Path(_VIEW_TABLE.value)) if _VIEW_TABLE.value else ()
     scrub.load(_SCRUBBER.value)
-    table = reports.read(Path(_REPORTS.value), _LABELS.value, _SITE_COLUMN.value) if _REPORTS.value else {}
+    labels = reports.read_labels(Path(_LABEL_TABLE.value), _LABELS.value) if _LABEL_TABLE.value else {}
+    elsewhere = {name for of_study in labels.values() for name, _ in of_study}
+    table = reports.read(Path(_REPORTS.value), _LABELS.value, _SITE_COLUMN.value, elsewhere) if _REPORTS.value else {}
     phrases.read(_LABEL_PHRASES.value)
     workers = parallel.available_cores() if _NUM_WORKERS.value is None else _NUM_WORKERS.value
     if _DRY_RUN.value or _SCAN_ONLY.value:
-        return _headers_only(table, rule, site_table, workers)
+        return _headers_only(table, labels, rule, site_table, workers)
     out, key_file = Path(_OUT.value or ""), Path(_KEY_FILE.value or "")
     _refuse_other_key(out, key_file)
     try:
         with parallel.Workers(workers, _MEMORY_GB.value) as pool:
-            planned = _plan(table, pool)
+            planned = _plan(table, labels, pool)
             key = deid.load_key(key_file, create=True)
             pseudonyms = deid.Pseudonyms(key)
             work_dir = pipeline.open_work(out, pseudonyms)
-            planned = pipeline.without_removed(planned, pseudonyms, removal.read(out))
+            planned = pipeline.without_removed(planned, pseudonyms, removed.read(out))
             rule, planned = _sides(rule, planned, pseudonyms)
             settings = process.Settings(
                 root=Path(_DICOM_DIR.value),
@@ -114,10 +119,10 @@ def _main() -> int:
         ) from None
 
 
-def _plan(table: dict[str, reports.Report], pool: parallel.Workers) -> pipeline.Plan:
+def _plan(table: dict[str, reports.Report], labels: dict[str, reports.Labels], pool: parallel.Workers) -> pipeline.Plan:
     index = Path(_SCAN_INDEX.value) if _SCAN_INDEX.value else None
     try:
-        return pipeline.plan(Path(_DICOM_DIR.value), table, pool, index, _SR_REPORTS.value == "fallback")
+        return pipeline.plan(Path(_DICOM_DIR.value), table, pool, index, _SR_REPORTS.value == "fallback", labels)
     except OSError as error:
         raise InputError(f"--dicom_dir cannot be read ({error.strerror})") from None
 
@@ -159,7 +164,10 @@ def _process_and_publish(
 def _check_flags() -> None:
     if not Path(_DICOM_DIR.value).is_dir():
         raise InputError("--dicom_dir is not a folder")
-    if not _REPORTS.value and (_SR_REPORTS.value == "off" or _LABELS.value or _SITE_COLUMN.value):
+    if _LABEL_TABLE.value and not _LABELS.value:
+        raise InputError("--label_table: name the columns to keep with --label_columns")
+    labels_of_reports = _LABELS.value and not _LABEL_TABLE.value
+    if not _REPORTS.value and (_SR_REPORTS.value == "off" or labels_of_reports or _SITE_COLUMN.value):
         raise InputError("--reports is needed: without it only --sr_reports=fallback gives reports, and no columns")
     for name in _LABELS.value:
         if name in _RESERVED_LABELS:
@@ -195,11 +203,15 @@ def _refuse_other_key(out: Path, key_file: Path) -> None:
 
 
 def _headers_only(
-    table: dict[str, reports.Report], rule: splits.Rule, site_table: views.SiteTable, num_workers: int
+    table: dict[str, reports.Report],
+    labels: dict[str, reports.Labels],
+    rule: splits.Rule,
+    site_table: views.SiteTable,
+    num_workers: int,
 ) -> int:
     """--dry_run and --scan_only."""
     with parallel.Workers(num_workers, _MEMORY_GB.value) as workers:
-        planned = _plan(table, workers)
+        planned = _plan(table, labels, workers)
     if _SCAN_ONLY.value:
         print(f"headers of {planned.counts['studies_seen']} studies read; now start the array tasks")
         return 0

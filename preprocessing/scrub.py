@@ -191,6 +191,8 @@ def parts(name: str) -> list[str]:
 
 
 def _matches(folded: str, places: list[int], spelling: str) -> Iterator[Span]:
+    if not any(c.isalnum() for c in spelling):
+        return  # strokes or points where a name should be: an empty pattern would match everywhere
     letters = [re.escape(word) for word in re.split(r"[\s'\-]+", spelling) if word]
     # The line before stays its own: words of one name stand on one line.
     pattern = r"[ \t'\-]{0,2}".join(letters)

@@ -24,8 +24,8 @@ STUDY_LOSSES = {
 _REASONS_SHOWN = 8
 _VALUES_SHOWN = 12
 _PREVIEW_COLUMNS = {
-    "study_id": 16, "description": 32, "view": 12, "view_rule": 34, "size": 9, "spacing": 13, "vendor": 8, "used": 4,
-    "reason": 0,
+    "study_id": 16, "description": 32, "view": 12, "contrast": 9, "view_rule": 34, "size": 9, "spacing": 13,
+    "vendor": 8, "used": 4, "reason": 0,
 }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def counts(tables: Tables, carried: Mapping[str, int]) -> dict[str, int]:
 
 def series_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The lines of series.csv counted by what was understood."""
-    keys = ("view", "view_rule", "slices", "phases", "vendor", "used", "reason")
+    keys = ("view", "contrast", "view_rule", "slices", "phases", "vendor", "used", "reason")
     found = Counter(tuple(str(row.get(key, "")) for key in keys) for row in rows)
     return table(("series", *keys), ((count, *values) for values, count in _by_count(found)))
 

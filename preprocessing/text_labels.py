@@ -9,7 +9,7 @@ from preprocessing import labels, numbers, phrases
 
 COLUMNS = ("study_id", "name", "state", "severity", "location", "value", "low", "high", "unit", "section")
 # Raised when the same text may give other labels.
-_VERSION = 2
+_VERSION = 3
 Row = dict[str, str]
 
 

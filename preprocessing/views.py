@@ -97,6 +97,8 @@ def label(series: list[Series], site_table: SiteTable = ()) -> None:
             one.view, one.view_rule, plane = _by_geometry(one, reading, axis)
         if one.view.startswith(("lge", "flow")):
             one.contrast = descriptions.contrast(one.first.description, one.first.kind)
+        elif one.view not in ("unknown", "scout"):
+            one.contrast = descriptions.condition(one.first.description)
         if not plane and axis is not None and _angle_deg(assemble.normal(one.first), axis) < _PARALLEL_DEG:
             plane = "sax"  # maps and perfusion are mostly planned on the short axis
         assemble.place(one, upright(one.first, plane))

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from typing import Any
 
 PATIENCE_S = 5.0
@@ -126,6 +127,8 @@ class Worker:
         self.job: Job | None = None
         self.deadline = math.inf
         blocked = hasattr(signal, "pthread_sigmask")
+        if blocked:  # Python starts this with the first process, and would unblock the signal half-way
+            resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocked else set()
         try:
             self.process.start()

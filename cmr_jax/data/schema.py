@@ -23,7 +23,8 @@ VIEWS = (
     "cine_lvot", "cine_rvot", "lge_sax", "lge_2ch", "lge_3ch", "lge_4ch", "lge_lax",
     "t1_map", "t2_map", "ecv_map", "perfusion", "flow",
 )  # fmt: skip
-CONTRASTS = ("", "magnitude", "psir", "phase")
+# Of late enhancement and flow what the pixels show; of the others under what condition ("post": after contrast agent).
+CONTRASTS = ("", "magnitude", "psir", "phase", "native", "post", "rest", "stress")
 LEVELS = ("", "base", "mid", "apex")
 BITS = (8, 16)
 SECTIONS = ("indication", "technique", "comparison", "findings", "impression")
@@ -73,7 +74,7 @@ def fields(image_size: int, bits: int = 8) -> dict[str, Field]:
         "series/id": Field("str", (None,)),
         "series/view": Field("str", (None,)),
         "series/view_rule": Field("str", (None,)),
-        # What the pixels show where a view has several: one of CONTRASTS.
+        # What the pixels show, or when, where a view has several: one of CONTRASTS.
         "series/contrast": Field("str", (None,)),
         # A stored value x is offset + scale * x of this unit: "ms" or "%" for maps; "" for brightness, from 0 to 1
         # between percentiles of the whole series.

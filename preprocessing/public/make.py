@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cmr_jax.errors import InputError
-from preprocessing import deid, kept, parallel, pipeline, process, removal, splits, swap
+from preprocessing import deid, kept, parallel, pipeline, process, removed, splits, swap
 from preprocessing.public import layouts, plan
 
 
@@ -32,7 +32,7 @@ def make(
         raise InputError("--key_file is not the key that made what --out holds: give that key, or another --out")
     with parallel.Workers(num_workers) as pool:
         planned = plan.plan(root, dataset, found, pool)
-        planned = pipeline.without_removed(planned, pseudonyms, removal.read(out))
+        planned = pipeline.without_removed(planned, pseudonyms, removed.read(out))
         settings = process.Settings(
             root=root,
             work_dir=pipeline.open_work(out, pseudonyms),

@@ -118,6 +118,53 @@ def test_every_frame_in_its_place_whatever_the_listing(layout):
     assert series.slice_gap_mm == pytest.approx(10, abs=1e-3)
 
 
+CLOCK = [900.0 * p + 70 * math.sin(7 * p) for p in range(30)]  # milliseconds: a picture a beat
+SKIPPED = [t + 900.0 * (p > 12) for p, t in enumerate(CLOCK)]
+AFTER_R_WAVE = {
+    "constant": lambda p, clock: 50.0,
+    "jitter with doubles": lambda p, clock: 50 + (37 * p) % 21 / 4,
+    "jitter": lambda p, clock: 50 + (7 * p) % 31 / 9,
+    "through the beats": lambda p, clock: round(clock[p] - clock[0]),
+}
+
+
+@pytest.mark.parametrize("clock", [CLOCK, SKIPPED], ids=["every beat", "a beat skipped"])
+@pytest.mark.parametrize("habit", AFTER_R_WAVE)
+def test_perfusion_has_a_picture_a_beat_and_none_is_made_up(habit, clock):
+    """Pictures of one moment of the heart: their times after the R wave say nothing of their order, and a time that
+    grows from beat to beat has a hole where the scanner skipped one."""
+    frames = []
+    for s, p in itertools.product(range(3), range(30)):
+        seconds = 36000 + (0 if habit == "through the beats" else (clock[p] + 100 * s) / 1000)
+        times = {"TriggerTime": AFTER_R_WAVE[habit](p, clock) + 100 * s, "AcquisitionTime": seconds}
+        frames.append(frame(s, p, acquisition=p + 1, times={**times, "InstanceNumber": float(p * 3 + s)}))
+    random.Random(4).shuffle(frames)
+    (series,), drops = assemble.assemble(frames)
+    assemble.place(series, (False, False, False))
+    assert truth(series) == [[f"{s}/{p}" for p in range(30)] for s in range(3)]
+    assert drops == [] and not series.interpolated.any()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("perf stress", "perf rest"),
+        ("MOLLI T1 map native", "MOLLI T1 map post"),
+        ("LGE sax MAG", "LGE sax PSIR"),
+        ("cine sax", "cine sax stress"),
+    ],
+)
+def test_two_conditions_of_one_plane_are_no_repeats(names):
+    frames = [
+        dataclasses.replace(f, description=name, series_uid=name, series_number=number, sop_uid=f"{number}.{f.sop_uid}")
+        for number, name in enumerate(names)
+        for f in grid()
+    ]
+    series, drops = assemble.assemble(frames)
+    assert sorted(sorted({f.description for f in one.flat()}) for one in series) == sorted([name] for name in names)
+    assert [(one.slices, one.phases) for one in series] == [(S, T)] * 2 and drops == []
+
+
 def everything(series, drops):
     return sorted([f.sop_uid for one in series for f in one.flat()] + [d.frame.sop_uid for d in drops])
 

@@ -161,6 +161,26 @@ def test_an_error_of_ours_shows_where_and_withholds_its_message():
     assert "Roesecretson" not in said and "KeyError" in said and "FileNotFoundError" in said and "in broken" in said
 
 
+TALKATIVE = """
+from cmr_jax import cli
+
+def talk():
+    for _ in range(100_000):
+        print("as long as a table of a whole hospital")
+
+cli.run(talk, private=True)
+"""
+
+
+def test_a_pager_that_is_left_early_is_no_error_of_ours():
+    command, pipe = [sys.executable, "-c", TALKATIVE], subprocess.PIPE
+    with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(timeout=60)) == ("", 141)
+
+
 def test_every_command_that_reads_patients_files_is_private():
     for name in ("run", "verify", "remove"):
         source = (PROJECT / "preprocessing" / f"{name}.py").read_text()

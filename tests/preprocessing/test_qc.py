@@ -49,14 +49,33 @@ def test_a_map_says_what_black_and_white_stand_for_and_lge_its_contrast():
 
 
 def test_a_long_row_shows_fewer_phases_and_says_what_is_missing():
-    many = [("lge_sax", "magnitude", "", 1 / 255, n) for n in range(5)]
-    views = ("t1_map", "t2_map", "ecv_map", "perfusion", "flow", "lge_2ch", "lge_3ch", "lge_4ch", "lge_lax", "cine_2ch")
-    many += [(view, "", "", 1 / 255, 9) for view in views]
-    found = qc.tiles(example("a", 7, *many))
-    captions = [caption for caption, _ in found]
-    assert len(found) <= 16 and sum("cine_sax" in c for c in captions) == 2
-    assert sum("lge_sax" in c for c in captions) == 3
-    assert captions[-1] == "scout (+2 series)"
+    def many(count: int) -> list[tuple[str, str, str, float, int]]:
+        views = [view for view in schema.VIEWS if view not in ("unknown", "scout", "cine_sax", "lge_sax")]
+        more = [(view, "", "", 1 / 255, 9) for view in views for _ in range(count)]
+        return [*((("lge_sax", "magnitude", "", 1 / 255, n)) for n in range(5)), *more]
+
+    captions = [caption for caption, _ in qc.tiles(example("a", 7, *many(1)))]
+    assert len(captions) == 22 and sum("cine_sax" in c for c in captions) == 3
+    assert sum("lge_sax" in c for c in captions) == 3 and captions[-1] == "scout (+2 series)"
+    captions = [caption for caption, _ in qc.tiles(example("a", 7, *many(2)))]
+    assert len(captions) == 32 and sum("cine_sax" in c for c in captions) == 1
+    assert captions[-1].endswith(" (+5 series)")
+
+
+def test_the_ends_of_a_short_axis_stack_are_shown_base_first():
+    stack = example("a", 7)
+    stack["series/slices"], stack["series/phases"] = np.array([1, 4]), np.array([1, 3])
+    found = [(caption, int(image[0, 0])) for caption, image in qc.tiles(stack)][:-1]
+    middle = [("cine_sax 1/3", 160), ("cine_sax 2/3", 170), ("cine_sax 3/3", 180)]
+    assert found == [("cine_sax slice 1/4", 100), *middle, ("cine_sax slice 4/4", 190)]
+
+
+def test_a_study_of_many_series_goes_on_in_a_second_row(tmp_path):
+    more = [(view, "", "", 1 / 255, 9) for view in schema.VIEWS[3:]]
+    qc.write_pages(tmp_path / "one", [example("s", 50)])
+    qc.write_pages(tmp_path / "two", [example("s", 50, *more)])
+    one, two = (matplotlib.image.imread(tmp_path / name / "contact_sheet_01.png") for name in ("one", "two"))
+    assert two.shape[0] == 2 * one.shape[0] and abs(two.shape[1] - 4 * one.shape[1]) < 8
 
 
 def test_a_page_holds_a_row_a_study_and_shows_its_frames(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from cmr_jax.data import records, schema
 from cmr_jax.errors import InputError
-from preprocessing import check, removal, write
+from preprocessing import check, removal, removed, write
 from tests.preprocessing.test_run import contents, one_line, rows
 from tests.preprocessing.tiny_dicom import Cohort
 
@@ -52,7 +52,7 @@ def test_a_study_goes_everywhere_the_rest_stays_and_no_run_brings_it_back(cohort
     done = remove(cohort, data, f"--study={gone['study_id']}")
     assert done.returncode == 0, done.stderr
     whole(data)
-    assert mentioned(data, gone["study_id"]) == [removal.LIST]
+    assert mentioned(data, gone["study_id"]) == [removed.LIST]
     assert payloads(data) == {name: payload for name, payload in before.items() if name != gone["study_id"]}
     assert (data / schema.TOKENIZER).read_bytes() == tokenizer
     untouched = [name for name in shards_before if name.startswith("cmr-train")]
@@ -72,7 +72,7 @@ def test_a_study_goes_everywhere_the_rest_stays_and_no_run_brings_it_back(cohort
     assert payloads(cohort_data) == payloads(data)
     assert sum(row["reason"] == "removed on request" for row in rows(cohort_data / "files.csv")) == 18
 
-    (cohort_data / removal.LIST).unlink()  # how to undo it
+    (cohort_data / removed.LIST).unlink()  # how to undo it
     undone = cohort.run("again", "--studies_per_shard=1")
     assert undone.returncode == 0, undone.stderr
     assert payloads(cohort_data) == before
@@ -89,7 +89,7 @@ def test_a_patient_goes_with_all_studies_and_a_split_that_is_left_with_fewer_sha
     gone = {row["study_id"] for row in test[:3]}
     assert payloads(data) == {name: payload for name, payload in before.items() if name not in gone}
     assert len(records.load_manifest(data)["splits"]["train"]["shards"]) == 1
-    assert {kind for kind, _ in removal.read(data)} == {"patient"}
+    assert {kind for kind, _ in removed.read(data)} == {"patient"}
 
 
 def test_mistakes_are_one_line_and_change_nothing(cohort, data, tmp_path):
@@ -108,14 +108,14 @@ def test_mistakes_are_one_line_and_change_nothing(cohort, data, tmp_path):
     "text", ["study,0123456789abcdef\n", "kind,id\nstudy,XYZ\n", "kind,id\nperson,0123456789abcdef\n"]
 )
 def test_a_list_that_cannot_be_understood_is_refused(tmp_path, text):
-    (tmp_path / removal.LIST).write_text(text)
+    (tmp_path / removed.LIST).write_text(text)
     with pytest.raises(InputError, match=r"removed\.csv"):
-        removal.read(tmp_path)
+        removed.read(tmp_path)
 
 
 def test_the_list_grows_and_is_read_back(tmp_path):
-    assert removal.read(tmp_path) == set()
+    assert removed.read(tmp_path) == set()
     entries = {("study", "0123456789abcdef"), ("patient", "fedcba9876543210")}
     for entry in entries:
         removal.add(tmp_path, {entry})
-    assert removal.read(tmp_path) == entries
+    assert removed.read(tmp_path) == entries

@@ -46,6 +46,45 @@ def test_accession_numbers_link_and_several_rows_join(tmp_path):
     assert report.labels == (("group", "b"),)
 
 
+def test_a_label_table_stands_over_reports_by_either_name(tmp_path):
+    told = [{"study_uid": f"1.{n}", "report": "LVEF 60 %.", "group": "a", "own": "x"} for n in range(3)]
+    given = [
+        {"study_uid": "1.0", "accession_number": "", "group": "b", "mi": "present", "surname": "Smith"},
+        {"study_uid": "1.1", "accession_number": "", "group": "", "mi": "absent", "surname": "Smith"},
+        {"study_uid": "", "accession_number": "A2", "group": "c", "mi": "", "surname": "Smith"},
+        {"study_uid": "", "accession_number": "A2", "group": "", "mi": "uncertain", "surname": "Smith"},
+    ]
+    wanted = ["group", "mi", "own"]
+    found = reports.read_labels(write_reports(tmp_path / "l.csv", given), wanted)
+    table = reports.read(write_reports(tmp_path / "r.csv", told), wanted, elsewhere=("group", "mi"))
+    labels = []
+    for n in range(3):
+        report = reports.find(table, f"1.{n}", f"A{n}")
+        assert report is not None
+        labels.append(dict(reports.labelled(report, found, f"1.{n}", f"A{n}").labels))
+    assert labels == [
+        {"group": "b", "mi": "present", "own": "x"},
+        {"group": "a", "mi": "absent", "own": "x"},
+        {"group": "c", "mi": "uncertain", "own": "x"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("group\na\n", "'study_uid' or 'accession_number'"),
+        ("study_uid,other\n1.2,a\n", "none of the columns"),
+        ("study_uid,group\n1.2,a,b\n", "--label_table row 1 has more fields"),
+        ("", "'study_uid' or 'accession_number'"),
+    ],
+)
+def test_bad_label_tables_are_one_clear_line(tmp_path, content, message):
+    (tmp_path / "l.csv").write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        reports.read_labels(tmp_path / "l.csv", ["group"])
+    assert str(tmp_path) not in str(caught.value) and "--reports" not in str(caught.value)
+
+
 def test_a_second_report_of_a_study_is_marked_as_an_addendum_that_wins(tmp_path):
     rows = [
         {"study_uid": "1.2", "report": "IMPRESSION: The LV is dilated. LVEF 40 %."},

@@ -203,10 +203,25 @@ def test_splits_by_time_and_by_site_of_the_table(own_cohort):
     one_line(cohort.run("site", *flags, "--split_sites=C"), "--split_sites", found[0]["site"])
 
 
+def test_labels_of_a_table_of_their_own_stand_over_the_text(own_cohort):
+    cohort = own_cohort(2)
+    (cohort.root / "labels.csv").write_text(
+        "study_uid,lvef_percent,scar,patient_name\n1.2.840.99.1,35,present,Quagmire0\n1.2.840.99.2,,absent,Quagmire1\n"
+    )
+    more = ("--label_columns=group,lvef_percent,scar", f"--label_table={cohort.root / 'labels.csv'}")
+    done = cohort.run("out", "--split_fractions=1,0,0", *more)
+    assert done.returncode == 0, done.stderr
+    told = sorted((r["group"], r["lvef_percent"], r["scar"]) for r in rows(cohort.root / "out" / "studies.csv"))
+    assert told == [("even", "35", "present"), ("odd", "41", "absent")]
+    assert "Quagmire" not in (cohort.root / "out" / "studies.csv").read_text()
+    wrong = cohort.run("other", f"--label_table={cohort.root / 'labels.csv'}", "--label_columns=")
+    assert wrong.returncode == 2 and "name the columns" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
 def test_dry_run_tells_and_writes_nothing(cohort):
     done = cohort.run("nothing", "--dry_run")
     assert done.returncode == 0, done.stderr
-    assert "| 6 | cine_sax | geometry:largest_parallel_stack | 3 | 6 | ge | yes |" in done.stdout
+    assert "| 6 | cine_sax |  | geometry:largest_parallel_stack | 3 | 6 | ge | yes |" in done.stdout
     assert not (cohort.root / "nothing").exists()
     assert "Quagmire" not in done.stdout
 
@@ -294,6 +309,16 @@ def test_preprocessing_imports_neither_jax_nor_tensorflow():
     code = (
         "import sys, preprocessing.run, preprocessing.write, preprocessing.qc;"
         "print(sorted(m for m in sys.modules if m in ('jax', 'tensorflow', 'flax')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_imports_nothing_that_only_publishing_needs():
+    """A spawned worker imports the main module: seconds and megabytes of each."""
+    code = (
+        "import sys, preprocessing.run, preprocessing.process, preprocessing.worker;"
+        "print(sorted(m for m in sys.modules if m in ('matplotlib', 'tensorflow_datasets', 'preprocessing.publish')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

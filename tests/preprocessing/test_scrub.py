@@ -153,6 +153,15 @@ def test_a_name_is_not_found_inside_other_words():
     assert scrub.scrub("Banner and annular plane, Annette.", ["Ann^Li"], []) == "Banner and annular plane, Annette."
 
 
+@pytest.mark.parametrize(
+    "name", ["----", "'", "-^-", "- -", " ' ' ", "^^^", "??", "...", "\u0301\u0301", "\\", "[(", "\ufffd\ufffd"]
+)
+def test_a_name_without_a_letter_is_nobody_and_stops_nothing(name: str):
+    """Hospitals fill a field that must not be empty with strokes."""
+    text = "Seen with Jane. T1 - T2, 4-chamber; patient's EF 60 %"
+    assert scrub.scrub(text, [name, "Doe^Jane"], [name]) == text.replace("Jane", "[name]")
+
+
 def endless(pattern: Any, inside: bool = False) -> Iterator[str]:
     """Repeats without bound in a parsed `pattern` that can be tried in many ways: of more than a class, or nested."""
     for op, value in pattern:

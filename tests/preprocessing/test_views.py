@@ -217,4 +217,6 @@ def test_a_long_axis_known_by_geometry_alone_is_held_like_one_with_a_name(plane,
 
 
 def test_a_shown_description_hides_words_that_may_be_names():
-    assert descriptions.shown("cine_trufi_retro Smith 4CH") == "cine trufi retro ? ? ch"
+    assert descriptions.shown("cine_trufi_retro Smith 4CH") == "cine trufi retro ? 4 ch"
+    assert descriptions.shown("") == ""
+    assert descriptions.shown("Smith 4 7 1 2 3 CH 2ch 1963 ch") == "? ? ? ? ? 3 ch 2 ch ? ch"

@@ -139,6 +139,23 @@ def test_workers_leave_with_their_parent(tmp_path, busy, how):
     assert not any(running(pid) for pid in pids)
 
 
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="needs /proc")
+def test_no_worker_hears_ctrl_c_while_it_starts():
+    """Neither the first, with which Python starts a process of its own and unblocks the signal, nor later ones."""
+    program = (
+        "import re\n"
+        "from preprocessing.worker import Worker\n"
+        "for _ in range(2):\n"
+        "    worker = Worker(0)\n"
+        "    status = open(f'/proc/{worker.process.pid}/status').read()\n"
+        "    print(int(re.search(r'SigBlk:\\s*(\\w+)', status)[1], 16) >> 1 & 1)\n"
+        "    worker.end()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
 def running(pid: int) -> bool:
     """Whether the process lives; one that ended and was not yet collected does not."""
     try:
