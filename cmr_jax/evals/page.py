@@ -9,8 +9,6 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-import jinja2
-
 from cmr_jax.evals.tables import Table, table
 
 
@@ -72,6 +70,8 @@ def html(page: Page, folder: pathlib.Path) -> str:
         return [
             (each.caption, base64.b64encode((folder / each.name).read_bytes()).decode("ascii")) for each in pictures
         ]
+
+    import jinja2  # late, so that a mistyped option is answered at once
 
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

@@ -1,4 +1,5 @@
-"""The ways to get class scores from frozen embeddings. NumPy and scikit-learn only.
+"""The ways to get class scores from frozen embeddings. NumPy and scikit-learn only; scikit-learn is imported where it
+fits, for it takes longer to import than a mistyped label takes to report.
 
 Letters: N studies of the test split, M those that choose, E embedding, Q classes in question.
 """
@@ -9,14 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from cmr_jax.errors import InputError
 from cmr_jax.evals.binary import youden_threshold
@@ -59,18 +52,13 @@ class Fit:
 
 def linear(task: Task) -> Fit:
     """Logistic regression (multinomial) on standardised features; C is chosen."""
-    return _probe(
-        task,
-        "C",
-        {
-            c: lambda _, c=c: make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
-            for c in REGULARISATION
-        },
-    )
+    return _probe(task, "C", {c: lambda _, c=c: _logistic(c) for c in REGULARISATION})
 
 
 def knn(task: Task) -> Fit:
     """Share of each class among the k nearest training studies by cosine; k is chosen."""
+    from sklearn.neighbors import KNeighborsClassifier
+
     return _probe(task, "k", {k: lambda n, k=k: KNeighborsClassifier(min(k, n), metric="cosine") for k in NEIGHBOURS})
 
 
@@ -95,7 +83,7 @@ def zero_shot(task: Task, prompts: dict[str, Any], vectors: dict[str, np.ndarray
         if len(truth_M) < LEAST_VALIDATION or truth_M.all() or not truth_M.any():
             continue
         threshold_Q[place] = youden_threshold(truth_M, score_M)
-        platt = make_pipeline(StandardScaler(), LogisticRegression(C=1e6, max_iter=2000))
+        platt = _logistic(1e6)
         platt.fit(score_M[:, None], truth_M)
         probability_NQ[:, place] = platt.predict_proba(score[task.test, place, None])[:, 1]
     return Fit(score[task.test], probability_NQ, threshold_Q, ())
@@ -135,6 +123,14 @@ def sentences_of(label: Label, prompts: dict[str, Any]) -> list[list[str]]:
     return [sentences.get(name, []) for name in label.classes]
 
 
+def _logistic(c: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
+
+
 def _mean_direction(prompt_PE: Sequence[np.ndarray]) -> np.ndarray:
     rows = np.asarray(prompt_PE, np.float64)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
@@ -143,6 +139,8 @@ def _mean_direction(prompt_PE: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _probe(task: Task, what: str, candidates: dict[Any, Candidate]) -> Fit:
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1 if task.image_NE.size < _WORTH_THREADS else None):
         return _choose_and_fit(task, what, candidates)
 
@@ -193,6 +191,8 @@ def _probabilities(
     if len(present) == 1:
         out[:, present] = 1.0
         return out
+    from sklearn.exceptions import ConvergenceWarning
+
     model = candidate(len(x))
     with warnings.catch_warnings():
         # A fit that is cut after 2,000 steps is still a candidate; the choice judges it by its log loss.
@@ -204,6 +204,8 @@ def _probabilities(
 
 def _out_of_fold(candidate: Candidate, features: np.ndarray, task: Task, folds: int) -> np.ndarray:
     """Each training study scored by a fit without its patient; a class that a fold's training lacks scores 0."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     codes, patients = task.label.codes[task.train], task.patients[task.train]
     out = np.zeros((len(codes), len(task.label.classes)))
     x = features[task.train]
@@ -223,6 +225,8 @@ def _fold_count(codes: np.ndarray, patients: np.ndarray) -> int:
 
 
 def _log_loss(truth_M: np.ndarray, probability_MC: np.ndarray, present: np.ndarray) -> float:
+    from sklearn.metrics import log_loss
+
     known = np.isin(truth_M, present)
     clipped = np.clip(probability_MC[known], 1e-6, None)
     return float(log_loss(truth_M[known], clipped / clipped.sum(axis=1, keepdims=True), labels=present))

@@ -8,7 +8,7 @@ from cmr_jax.evals import binary, by_label
 from cmr_jax.evals.retrieval import DIRECTIONS, DUPLICATE_AWARE, IMAGE_TO_IMAGE, KS, WITHIN, Retrieval
 
 if TYPE_CHECKING:
-    # Only for annotations: it brings scikit-learn, which takes longer to import than retrieval takes to score.
+    # Only for annotations.
     from cmr_jax.evals.classification import Classification
 
 _RANKS = (*(f"R@{k}" for k in KS), "MedR", "MeanR", "MRR")
