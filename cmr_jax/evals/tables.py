@@ -153,6 +153,8 @@ def comparison_tables(figures: Mapping[str, Any]) -> list[Table]:
         for name in names
     ]
     header = ["", "this", "other", "difference", "p (paired patients)", "p (DeLong)"]
+    if not any(row[-1] for row in rows):  # retrieval has no areas
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return [Table("Compared with the other model, on the same studies", header, rows)]
 
 
