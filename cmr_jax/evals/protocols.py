@@ -150,21 +150,21 @@ def _choose_and_fit(task: Task, what: str, candidates: dict[Any, Candidate]) -> 
     label = task.label
     codes = label.codes[task.train]
     if len(np.unique(codes)) < 2:
-        return _unscored(task, "fewer than two classes in the training split")
+        return unscored(task, "fewer than two classes in the training split")
     features = task.image_NE.astype(np.float64)
-    if _val_is_enough(task):
+    if val_is_enough(task):
         where, truth_M = "val", label.codes[task.val]
         chosen = {
             value: _probabilities(candidate, features[task.train], codes, features[task.val], label)
             for value, candidate in candidates.items()
         }
     elif (folds := _fold_count(codes, task.patients[task.train])) < 2:
-        return _unscored(task, f"too few training patients to choose {what}, and too few validation studies")
+        return unscored(task, f"too few training patients to choose {what}, and too few validation studies")
     else:
         where, truth_M = "cross-validation in the training split", codes
         chosen = {value: _out_of_fold(candidate, features, task, folds) for value, candidate in candidates.items()}
     present = np.unique(codes)
-    best = min(chosen, key=lambda value: _log_loss(truth_M, chosen[value][:, present], present))
+    best = min(chosen, key=lambda value: log_loss_of(truth_M, chosen[value][:, present], present))
     probability_NC = _probabilities(candidates[best], features[task.train], codes, features[task.test], label)
     questions = list(label.questions)
     threshold_Q = [youden_threshold(truth_M == q, chosen[best][:, q]) for q in questions]
@@ -172,12 +172,31 @@ def _choose_and_fit(task: Task, what: str, candidates: dict[Any, Candidate]) -> 
     return Fit(probability_NQ, probability_NQ, np.array(threshold_Q), (f"{what} = {best:g}, chosen on {where}",))
 
 
-def _val_is_enough(task: Task) -> bool:
+def val_is_enough(task: Task) -> bool:
     """At least 20 validation studies, with each class that training has."""
     return len(task.val) >= LEAST_VALIDATION and set(task.label.codes[task.train]) <= set(task.label.codes[task.val])
 
 
-def _unscored(task: Task, reason: str) -> Fit:
+def held_out(task: Task) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Rows that fit and rows that choose, of different patients, and what the latter are: `val`, or where that is too
+    small a part of the training split. None where that has too few patients too."""
+    if val_is_enough(task):
+        return task.train, task.val, "val"
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    codes, patients = task.label.codes[task.train], task.patients[task.train]
+    folds = _fold_count(codes, patients)
+    if folds < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # as in _out_of_fold
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(codes, codes, patients)
+        fit, held = next(split)
+    return task.train[fit], task.train[held], f"one in {folds} of the training patients"
+
+
+def unscored(task: Task, reason: str) -> Fit:
+    """No scores, and why."""
     nothing_NQ = np.full((len(task.test), len(task.label.questions)), np.nan)
     return Fit(nothing_NQ, nothing_NQ, np.full(len(task.label.questions), np.nan), (reason,))
 
@@ -224,7 +243,8 @@ def _fold_count(codes: np.ndarray, patients: np.ndarray) -> int:
     return min([FOLDS, *(count for count in patients_of if count > 1)]) if max(patients_of, default=0) > 1 else 0
 
 
-def _log_loss(truth_M: np.ndarray, probability_MC: np.ndarray, present: np.ndarray) -> float:
+def log_loss_of(truth_M: np.ndarray, probability_MC: np.ndarray, present: np.ndarray) -> float:
+    """The log loss of the studies whose class is one of `present`, the classes of the columns."""
     from sklearn.metrics import log_loss
 
     known = np.isin(truth_M, present)

@@ -74,7 +74,11 @@ assert not heavy, heavy
         (["--embeddings={folder}", "--out={out}", "--labels=grup"], "did you mean 'group'"),
         (
             ["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=finetune"],
-            "finetune is not available",
+            "finetune needs --workdir or --checkpoint for the image tower, and --data",
+        ),
+        (
+            ["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=finetune", "--workdir={out}"],
+            "finetune needs",
         ),
         (["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=zero_shot"], "for the text tower"),
         (["--embeddings={folder}", "--out={out}", "--labels=group", "--test_split=none"], "no study of split 'none'"),
