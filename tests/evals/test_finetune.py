@@ -1,4 +1,7 @@
-"""The image tower fine-tuned: a label that the images show is learned, one that they do not is not."""
+"""The image tower fine-tuned: a label that the images show is learned, one that they do not is not.
+
+A fit costs half a minute of CPU, nearly all of it compilation: what needs several is slow.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -98,6 +101,7 @@ def test_permuted_labels_score_one_half(source, data, trained):
     assert low <= 0.5 <= high and found["finetune/coin/AUROC"] == pytest.approx(0.5, abs=0.2)
 
 
+@pytest.mark.slow
 def test_scores_are_a_function_of_the_seed_and_labels_do_not_touch_one_another(source, data, trained):
     labelled = relabel(source, bright=["0" if group == "0" else "1" for group in source.ids["group"]])
     ids = source.ids["study_id"]
@@ -112,6 +116,7 @@ def test_scores_are_a_function_of_the_seed_and_labels_do_not_touch_one_another(s
     assert np.abs(alone - other).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_without_validation_training_patients_choose_and_are_not_trained_on(source, data, trained):
     rows = np.flatnonzero(np.array(source.ids["split"]) != "val")
     found = evaluate(relabel(source.take(rows), row=[str(row) for row in range(len(rows))]), data, trained, "group")
@@ -119,6 +124,7 @@ def test_without_validation_training_patients_choose_and_are_not_trained_on(sour
     assert found.figures["finetune/group/accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_a_class_that_training_lacks_is_null(source, data, trained):
     keep = [r for r, (group, split) in enumerate(zip(source.ids["group"], source.ids["split"], strict=True))
             if split == "test" or group != "3"]  # fmt: skip
@@ -134,6 +140,7 @@ def test_studies_that_the_dataset_has_not_are_counted_and_not_named(source, data
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_the_test_split(source, data, trained):
     """Other labels and other pictures in the test split leave the threshold and what validation said as they were."""
     flipped = ["1" if split == "test" else group for group, split in
