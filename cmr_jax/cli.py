@@ -32,6 +32,8 @@ def _innermost(error: Exception) -> str:
 def _parse(argv: Sequence[str], private: bool = False) -> list[str]:
     try:
         rest = flags.FLAGS(list(argv))
+    except SystemExit:  # only --help and its like end here, and absl has them exit 1
+        raise SystemExit(0) from None
     except flags.Error as error:
         fail(f"{error} (see --help)")
     except (AttributeError, KeyError) as error:  # how ml_collections says that --config.x.y is no key

@@ -28,6 +28,7 @@ OURS: tuple[tuple[str, tuple[str, ...]], ...] = (
                         "cmr_jax.losses", "cmr_jax.optim", "cmr_jax.sharding", "cmr_jax.rng", "cmr_jax.train")),
     ("cmr_jax/evals/embed.py", ("cmr_jax",)),
     ("cmr_jax/evals/evaluators.py", ("cmr_jax",)),
+    ("cmr_jax/evals/finetune.py", ("cmr_jax",)),
     ("cmr_jax/evals/", ("cmr_jax.evals", "cmr_jax.errors")),
     ("cmr_jax/bin/", ("cmr_jax",)),
     ("configs/", ("cmr_jax.config", "configs")),
@@ -90,7 +91,7 @@ def violations(path: str, source: str) -> list[str]:
 
 
 def _numpy_only(path: str) -> bool:
-    jax_rooms = ("cmr_jax/evals/embed.py", "cmr_jax/evals/evaluators.py")
+    jax_rooms = ("cmr_jax/evals/embed.py", "cmr_jax/evals/evaluators.py", "cmr_jax/evals/finetune.py")
     return path == "cmr_jax/data/schema.py" or (path.startswith("cmr_jax/evals/") and path not in jax_rooms)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,29 +25,37 @@ from cmr_jax.evals import (
     report,
     tables,
 )
+from cmr_jax.evals.protocols import Fit, Task
 
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Folder of embeddings that holds every split that is used.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Workdir of a training run: the text tower of zero_shot, and with --data instead of --embeddings."
+    "workdir",
+    None,
+    "Workdir of a training run: the text tower of zero_shot, the image tower of finetune, and with --data instead of "
+    "--embeddings.",
 )
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Instead of --workdir: one checkpoint of it.")
 _STEP = flags.DEFINE_integer("step", None, "Step to take from --workdir; default the newest undamaged one.")
-_DATA = flags.DEFINE_string("data", None, "Dataset folder, the --out of preprocessing.run; its tables serve --groups.")
+_DATA = flags.DEFINE_string(
+    "data", None, "Dataset folder, the --out of preprocessing.run; its tables serve --groups, its images finetune."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder for classification.json, .md, report.html, plots and failures.csv.")
 _LABELS = flags.DEFINE_list("labels", [], "Label columns to score: classes, or measurements (regression).")
 _PROTOCOLS = flags.DEFINE_list(
     "protocols",
     None,
-    "Of zero_shot, few_shot, knn, linear, regression. Default: knn and linear, zero_shot where there is a model, and "
-    "regression of the measurements.",
+    "Of zero_shot, few_shot, knn, linear, finetune, regression. Default: knn and linear, zero_shot where there is a "
+    "model, and regression of the measurements. finetune trains the image tower for every label: it needs --workdir "
+    "or --checkpoint and the --data of the embeddings, and takes up to --epochs times what embedding takes, four-fold.",
 )
 _TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "Split that fits.")
 _TEST_SPLIT = flags.DEFINE_string("test_split", "test", "Split that is scored. Choices are made on val.")
 _PROMPTS = flags.DEFINE_string("prompts", None, "YAML or JSON: label -> class -> sentences, for zero_shot.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Most epochs of finetune; validation ends it earlier.", 1)
 _COMPARE = flags.DEFINE_string("compare", None, "Embeddings of another model: paired differences on common studies.")
 _GROUPS = flags.DEFINE_list("groups", [], "Score parts too: sex, age_band, vendor, site or any column; see --data.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 1000, "Resamples of the test patients for the intervals; 0: none.", 0)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the resamples.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the resamples, and of finetune.", 0)
 _SHOWN = ("AUROC", "AUPRC", "accuracy", "F1")
 _FOLDERS = (_EMBEDDINGS, _WORKDIR, _CHECKPOINT, _DATA, _COMPARE, _OUT, _PROMPTS)
 
@@ -59,6 +68,8 @@ def _main() -> None:
         classification.check_protocols(_PROTOCOLS.value)
         if "zero_shot" in _PROTOCOLS.value and not has_model:
             raise InputError("zero_shot needs --workdir or --checkpoint for the text tower")
+        if "finetune" in _PROTOCOLS.value and not (has_model and _DATA.value):
+            raise InputError("finetune needs --workdir or --checkpoint for the image tower, and --data for the images")
     prompts = _read_prompts(_PROMPTS.value)
     everything = export.obtain(
         embeddings=_EMBEDDINGS.value,
@@ -80,7 +91,7 @@ def _main() -> None:
         by_group, more = groups.evaluate(embeddings, found, parts, draws=_BOOTSTRAP.value, seed=_SEED.value)
         figures, notes = figures | by_group, notes + more
     if other is not None:
-        # The text tower belongs to this model, so zero-shot scores of the other one cannot be had.
+        # The towers are of this model, so zero-shot and fine-tuned scores of the other one cannot be had.
         fits = [name for name in plan.protocols if name in ("knn", "linear")]
         theirs, _ = _score(other, dataclasses.replace(plan, protocols=fits, measurements=[]), {}, False)
         figures |= compare.differences(found, theirs, embeddings, draws=_BOOTSTRAP.value, seed=_SEED.value)
@@ -127,6 +138,7 @@ def _score(
         protocols=plan.protocols,
         prompts=prompts,
         embed_prompts=_embed_prompts if has_model else None,
+        finetune=_fine_tuner(embeddings.ids["study_id"]) if "finetune" in plan.protocols else None,
         watch=report.progress,
         **common,
     )
@@ -151,6 +163,7 @@ def _write(
         "protocols": [*plan.protocols, *["regression"] * bool(plan.measurements)],
         **splits,
         "groups": _GROUPS.value,
+        **({"epochs": _EPOCHS.value} if "finetune" in plan.protocols else {}),
         "bootstrap": _BOOTSTRAP.value,
         "seed": _SEED.value,
     }
@@ -231,6 +244,21 @@ def _embed_prompts(sentences: list[str]) -> np.ndarray:
     from cmr_jax.evals import embed
 
     return embed.embed_prompts(sentences, workdir=_WORKDIR.value, checkpoint=_CHECKPOINT.value, step=_STEP.value)
+
+
+def _fine_tuner(study_ids: list[str]) -> Callable[[Task], Fit]:
+    from cmr_jax.evals import finetune
+
+    return finetune.fine_tuner(
+        workdir=_WORKDIR.value,
+        checkpoint=_CHECKPOINT.value,
+        step=_STEP.value,
+        data=_DATA.value or "",
+        study_ids=study_ids,
+        epochs=_EPOCHS.value,
+        seed=_SEED.value,
+        watch=report.progress,
+    )
 
 
 def _read_prompts(path: str | None) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""How much of a label is in the image embedding, by linear probe, neighbours, few shots and zero-shot prompts.
+"""How much of a label is in the image embedding, by linear probe, neighbours, few shots and zero-shot prompts; and, by
+fine-tuning, in the image tower.
 
 Names: `protocol/label/metric`. A yes-or-no label is scored on its positive value. A label of several classes is scored
 one-vs-rest under `protocol/label/class/metric`, and `protocol/label/metric` is the mean over the classes that could be
@@ -24,10 +25,10 @@ from cmr_jax.evals.labels import Label, parse_label
 from cmr_jax.evals.protocols import Fit, Task, knn, linear, sentences_of, zero_shot
 from cmr_jax.evals.splits import split_rows
 
-PROTOCOLS = ("zero_shot", "few_shot", "knn", "linear", "regression")
+PROTOCOLS = ("zero_shot", "few_shot", "knn", "linear", "finetune", "regression")
 ACCURACY = "accuracy"
 # The protocols that fit once; few_shot fits hundreds of times and regression asks another question.
-_ONE_FIT = ("zero_shot", "knn", "linear")
+_ONE_FIT = ("zero_shot", "knn", "linear", "finetune")
 
 EmbedPrompts = Callable[[list[str]], np.ndarray]
 Watch = Callable[[str, Iterable[Any]], Iterable[Any]]
@@ -78,10 +79,6 @@ class Classification:
 def check_protocols(names: Sequence[str]) -> None:
     """Raises InputError for a protocol that is not available, listing those that are."""
     for name in names:
-        if name == "finetune":
-            raise InputError(
-                f"protocol finetune is not available: it would train the image tower; available: {', '.join(PROTOCOLS)}"
-            )
         if name not in PROTOCOLS:
             raise InputError(f"no protocol {name!r}{nearest(name, PROTOCOLS)}")
 
@@ -95,6 +92,7 @@ def evaluate(
     test_split: str = "test",
     prompts: dict[str, Any] | None = None,
     embed_prompts: EmbedPrompts | None = None,
+    finetune: Callable[[Task], Fit] | None = None,
     draws: int = 1000,
     seed: int = 0,
     watch: Watch = lambda _, steps: steps,
@@ -105,11 +103,14 @@ def evaluate(
       prompts: label → class → sentences (or label → sentences for the positive value) for zero_shot; a default
         sentence stands in for what it does not name.
       embed_prompts: sentences → `sentences E`, the text tower; needed by zero_shot.
+      finetune: trains the image tower for a task and scores its test studies; needed by finetune.
 
     Raises:
       InputError: unknown label, protocol or split; a label that cannot be scored at all; nobody to train on.
     """
     check_protocols(protocols)
+    if "finetune" in protocols and finetune is None:
+        raise InputError("finetune needs --workdir or --checkpoint for the image tower, and --data for the images")
     columns = {name: parse_label(name, embeddings.label(name)) for name in labels}
     patients = np.array(embeddings.patients())
     rows, apart = split_rows(embeddings, train_split, test_split, must_train=set(protocols) != {"zero_shot"})
@@ -121,7 +122,8 @@ def evaluate(
         task, missing = _task(embeddings, label, rows, patients)
         notes += missing
         for protocol in watch(f"classify {label.name}", [name for name in protocols if name in _ONE_FIT]):
-            each = _score(protocol, task, prompts or {}, vectors)
+            fit = _fit(protocol, task, prompts or {}, vectors, finetune)
+            each = _score(protocol, task, fit)
             scored.append(each)
             notes += [f"{each.prefix()[:-1]}: {note}" for note in each.fit.notes]
             found, reasons = _figures(each, patients[each.rows_N], draws, seed)
@@ -163,11 +165,20 @@ def _embed_sentences(
     return dict(zip(sentences, np.asarray(embed_prompts(sentences)), strict=True))
 
 
-def _score(protocol: str, task: Task, prompts: dict[str, Any], vectors: dict[str, np.ndarray]) -> Scored:
+def _fit(
+    protocol: str,
+    task: Task,
+    prompts: dict[str, Any],
+    vectors: dict[str, np.ndarray],
+    finetune: Callable[[Task], Fit] | None,
+) -> Fit:
     if protocol == "zero_shot":
-        fit = zero_shot(task, prompts, vectors)
-    else:
-        fit = {"linear": linear, "knn": knn}[protocol](task)
+        return zero_shot(task, prompts, vectors)
+    fits = {"linear": linear, "knn": knn} | ({"finetune": finetune} if finetune else {})
+    return fits[protocol](task)
+
+
+def _score(protocol: str, task: Task, fit: Fit) -> Scored:
     truth_N = task.label.codes[task.test]
     if task.label.positive is None:
         usable = np.isfinite(fit.score_NQ).all(axis=0)

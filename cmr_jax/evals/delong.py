@@ -5,8 +5,9 @@ Processing Letters 2014). It takes the studies as independent: where patients re
 patients that stands beside it. NumPy and SciPy only.
 """
 
+import math
+
 import numpy as np
-from scipy import stats
 
 
 def compare(truth_N: np.ndarray, one_N: np.ndarray, two_N: np.ndarray) -> dict[str, float]:
@@ -23,11 +24,13 @@ def compare(truth_N: np.ndarray, one_N: np.ndarray, two_N: np.ndarray) -> dict[s
     error = float(np.sqrt(difference_P.var(ddof=1) / positives + difference_M.var(ddof=1) / negatives))
     if error == 0:
         return {"difference": difference, "se": 0.0, "p": 1.0 if difference == 0 else 0.0}
-    return {"difference": difference, "se": error, "p": float(2 * stats.norm.sf(abs(difference) / error))}
+    return {"difference": difference, "se": error, "p": math.erfc(abs(difference) / error / math.sqrt(2))}
 
 
 def _placements(truth_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each positive the share of negatives below it, for each negative the share of positives above; ties half."""
+    from scipy import stats  # late, as scikit-learn in protocols.py
+
     everyone = stats.rankdata(score_N)
     positive, negative = score_N[truth_N], score_N[~truth_N]
     below = (everyone[truth_N] - stats.rankdata(positive)) / len(negative)

@@ -9,7 +9,7 @@ from cmr_jax.evals.retrieval import DIRECTIONS, DUPLICATE_AWARE, Retrieval
 from cmr_jax.evals.tables import Table
 
 if TYPE_CHECKING:
-    # Only for annotations: it brings scikit-learn, which takes longer to import than retrieval takes to score.
+    # Only for annotations.
     from cmr_jax.evals.classification import Classification, Scored
 
 MOST = 8

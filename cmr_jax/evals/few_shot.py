@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from cmr_jax.evals import bootstrap
 from cmr_jax.evals.protocols import Task
@@ -78,6 +76,8 @@ def episode_scores(
     codes_T = task.label.codes[task.train]
     classes = np.unique(codes_T)
     members = [np.flatnonzero(codes_T == code) for code in classes]
+    from threadpoolctl import threadpool_limits
+
     # Every number of shots draws from a stream of its own, the same for both methods.
     rng = np.random.default_rng([seed, shots])
     fit = {"prototype": _prototype, "logistic": _logistic}[method]
@@ -97,6 +97,8 @@ def _prototype(support_CSE: np.ndarray, test_NE: np.ndarray) -> np.ndarray:
 
 
 def _logistic(support_CSE: np.ndarray, test_NE: np.ndarray) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegression  # late, as in protocols.py
+
     classes, shots, width = support_CSE.shape
     codes = np.repeat(np.arange(classes), shots)
     model = LogisticRegression(C=1.0, max_iter=2000).fit(support_CSE.reshape(-1, width), codes)

@@ -9,8 +9,6 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-import jinja2
-
 from cmr_jax.evals.tables import Table, table
 
 
@@ -73,6 +71,8 @@ def html(page: Page, folder: pathlib.Path) -> str:
             (each.caption, base64.b64encode((folder / each.name).read_bytes()).decode("ascii")) for each in pictures
         ]
 
+    import jinja2  # late, so that a mistyped option is answered at once
+
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -90,15 +90,18 @@ _TEMPLATE = """<!doctype html>
 <link rel="icon" href="data:,">
 <title>{{ page.title }}</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 108rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
+p, ul, dl, pre { max-width: 72rem; }
 .scroll { overflow-x: auto; }
+.scroll td:first-child, .scroll th:first-child { position: sticky; left: 0; background: #fff; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
 th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #eee; }
 td { white-space: pre; } .wide td { white-space: normal; vertical-align: top; }
 th { border-bottom: 2px solid #bbb; } tr:hover td { background: #f6f8fa; }
-img { max-width: 100%; height: auto; } figure { margin: 1.5rem 0; } figcaption { color: #555; }
-pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; } nav a { margin-right: 1rem; }
+img { max-width: min(100%, 72rem); height: auto; } figure { margin: 1.5rem 0; } figcaption { color: #555; }
+pre { background: #f6f8fa; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+nav a { margin-right: 1rem; }
 </style>
 </head>
 <body>

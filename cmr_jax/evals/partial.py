@@ -55,10 +55,10 @@ def in_memory(rows: int, width: int) -> Place:
 def on_disk(folder: pathlib.Path, key: dict[str, Any], rows: int, width: int) -> Place:
     """The place at `folder`: continued where it holds the same `key` and shape, begun anew otherwise."""
     paths = [folder / "image.npy", folder / "text.npy"]
-    done = _read(folder, key)
-    if done is not None and all(_fits(path, (rows, width)) for path in paths):
+    there = done(folder, key)
+    if there is not None and all(_fits(path, (rows, width)) for path in paths):
         image_NE, text_NE = (np.lib.format.open_memmap(path, mode="r+") for path in paths)
-        return Place(image_NE, text_NE, done=done, folder=folder, key=key)
+        return Place(image_NE, text_NE, done=there, folder=folder, key=key)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _PROGRESS).unlink(missing_ok=True)
     image_NE, text_NE = (
@@ -76,7 +76,8 @@ def _fits(path: pathlib.Path, shape: tuple[int, int]) -> bool:
     return array.shape == shape and array.dtype == np.float32
 
 
-def _read(folder: pathlib.Path, key: dict[str, Any]) -> int | None:
+def done(folder: pathlib.Path, key: dict[str, Any]) -> int | None:
+    """How many rows are done at `folder`; None where nothing of this `key` is there."""
     try:
         found = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         return int(found["done"]) if found["key"] == json.loads(json.dumps(key)) else None
@@ -85,6 +86,11 @@ def _read(folder: pathlib.Path, key: dict[str, Any]) -> int | None:
 
 
 def _write(folder: pathlib.Path, key: dict[str, Any], done: int) -> None:
-    temporary = folder / (_PROGRESS + ".tmp")
-    temporary.write_text(json.dumps({"key": key, "done": done}), encoding="utf-8")
-    temporary.replace(folder / _PROGRESS)
+    write_json(folder / _PROGRESS, {"key": key, "done": done})
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(path)

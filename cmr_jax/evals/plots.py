@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from cmr_jax.evals.ranking import Ranks
 from cmr_jax.evals.retrieval import DIRECTIONS, DUPLICATE_AWARE
 
 if TYPE_CHECKING:
-    # Only for annotations, as in report.py.
+    # Only for annotations: matplotlib is imported when the first figure is drawn.
+    from matplotlib.figure import Figure
+
     from cmr_jax.evals.classification import Scored
     from cmr_jax.evals.regression import Predicted
 
@@ -237,12 +237,15 @@ def _legend(axis: Any) -> None:
         axis.legend(fontsize="small")
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure, Any]":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns)
 
 
-def _save(figure: Figure, path: pathlib.Path) -> None:
+def _save(figure: "Figure", path: pathlib.Path) -> None:
     # Without a date or version in the file, equal figures are equal bytes.
     figure.savefig(path, dpi=110, metadata={"Software": None})

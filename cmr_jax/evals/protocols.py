@@ -1,4 +1,5 @@
-"""The ways to get class scores from frozen embeddings. NumPy and scikit-learn only.
+"""The ways to get class scores from frozen embeddings. NumPy and scikit-learn only; scikit-learn is imported where it
+fits, for it takes longer to import than a mistyped label takes to report.
 
 Letters: N studies of the test split, M those that choose, E embedding, Q classes in question.
 """
@@ -9,14 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from cmr_jax.errors import InputError
 from cmr_jax.evals.binary import youden_threshold
@@ -59,18 +52,13 @@ class Fit:
 
 def linear(task: Task) -> Fit:
     """Logistic regression (multinomial) on standardised features; C is chosen."""
-    return _probe(
-        task,
-        "C",
-        {
-            c: lambda _, c=c: make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
-            for c in REGULARISATION
-        },
-    )
+    return _probe(task, "C", {c: lambda _, c=c: _logistic(c) for c in REGULARISATION})
 
 
 def knn(task: Task) -> Fit:
     """Share of each class among the k nearest training studies by cosine; k is chosen."""
+    from sklearn.neighbors import KNeighborsClassifier
+
     return _probe(task, "k", {k: lambda n, k=k: KNeighborsClassifier(min(k, n), metric="cosine") for k in NEIGHBOURS})
 
 
@@ -95,7 +83,7 @@ def zero_shot(task: Task, prompts: dict[str, Any], vectors: dict[str, np.ndarray
         if len(truth_M) < LEAST_VALIDATION or truth_M.all() or not truth_M.any():
             continue
         threshold_Q[place] = youden_threshold(truth_M, score_M)
-        platt = make_pipeline(StandardScaler(), LogisticRegression(C=1e6, max_iter=2000))
+        platt = _logistic(1e6)
         platt.fit(score_M[:, None], truth_M)
         probability_NQ[:, place] = platt.predict_proba(score[task.test, place, None])[:, 1]
     return Fit(score[task.test], probability_NQ, threshold_Q, ())
@@ -135,6 +123,14 @@ def sentences_of(label: Label, prompts: dict[str, Any]) -> list[list[str]]:
     return [sentences.get(name, []) for name in label.classes]
 
 
+def _logistic(c: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
+
+
 def _mean_direction(prompt_PE: Sequence[np.ndarray]) -> np.ndarray:
     rows = np.asarray(prompt_PE, np.float64)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
@@ -143,6 +139,8 @@ def _mean_direction(prompt_PE: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _probe(task: Task, what: str, candidates: dict[Any, Candidate]) -> Fit:
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1 if task.image_NE.size < _WORTH_THREADS else None):
         return _choose_and_fit(task, what, candidates)
 
@@ -152,21 +150,21 @@ def _choose_and_fit(task: Task, what: str, candidates: dict[Any, Candidate]) -> 
     label = task.label
     codes = label.codes[task.train]
     if len(np.unique(codes)) < 2:
-        return _unscored(task, "fewer than two classes in the training split")
+        return unscored(task, "fewer than two classes in the training split")
     features = task.image_NE.astype(np.float64)
-    if _val_is_enough(task):
+    if val_is_enough(task):
         where, truth_M = "val", label.codes[task.val]
         chosen = {
             value: _probabilities(candidate, features[task.train], codes, features[task.val], label)
             for value, candidate in candidates.items()
         }
     elif (folds := _fold_count(codes, task.patients[task.train])) < 2:
-        return _unscored(task, f"too few training patients to choose {what}, and too few validation studies")
+        return unscored(task, f"too few training patients to choose {what}, and too few validation studies")
     else:
         where, truth_M = "cross-validation in the training split", codes
         chosen = {value: _out_of_fold(candidate, features, task, folds) for value, candidate in candidates.items()}
     present = np.unique(codes)
-    best = min(chosen, key=lambda value: _log_loss(truth_M, chosen[value][:, present], present))
+    best = min(chosen, key=lambda value: log_loss_of(truth_M, chosen[value][:, present], present))
     probability_NC = _probabilities(candidates[best], features[task.train], codes, features[task.test], label)
     questions = list(label.questions)
     threshold_Q = [youden_threshold(truth_M == q, chosen[best][:, q]) for q in questions]
@@ -174,12 +172,31 @@ def _choose_and_fit(task: Task, what: str, candidates: dict[Any, Candidate]) -> 
     return Fit(probability_NQ, probability_NQ, np.array(threshold_Q), (f"{what} = {best:g}, chosen on {where}",))
 
 
-def _val_is_enough(task: Task) -> bool:
+def val_is_enough(task: Task) -> bool:
     """At least 20 validation studies, with each class that training has."""
     return len(task.val) >= LEAST_VALIDATION and set(task.label.codes[task.train]) <= set(task.label.codes[task.val])
 
 
-def _unscored(task: Task, reason: str) -> Fit:
+def held_out(task: Task) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Rows that fit and rows that choose, of different patients, and what the latter are: `val`, or where that is too
+    small a part of the training split. None where that has too few patients too."""
+    if val_is_enough(task):
+        return task.train, task.val, "val"
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    codes, patients = task.label.codes[task.train], task.patients[task.train]
+    folds = _fold_count(codes, patients)
+    if folds < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # as in _out_of_fold
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(codes, codes, patients)
+        fit, held = next(split)
+    return task.train[fit], task.train[held], f"one in {folds} of the training patients"
+
+
+def unscored(task: Task, reason: str) -> Fit:
+    """No scores, and why."""
     nothing_NQ = np.full((len(task.test), len(task.label.questions)), np.nan)
     return Fit(nothing_NQ, nothing_NQ, np.full(len(task.label.questions), np.nan), (reason,))
 
@@ -193,6 +210,8 @@ def _probabilities(
     if len(present) == 1:
         out[:, present] = 1.0
         return out
+    from sklearn.exceptions import ConvergenceWarning
+
     model = candidate(len(x))
     with warnings.catch_warnings():
         # A fit that is cut after 2,000 steps is still a candidate; the choice judges it by its log loss.
@@ -204,6 +223,8 @@ def _probabilities(
 
 def _out_of_fold(candidate: Candidate, features: np.ndarray, task: Task, folds: int) -> np.ndarray:
     """Each training study scored by a fit without its patient; a class that a fold's training lacks scores 0."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     codes, patients = task.label.codes[task.train], task.patients[task.train]
     out = np.zeros((len(codes), len(task.label.classes)))
     x = features[task.train]
@@ -222,7 +243,10 @@ def _fold_count(codes: np.ndarray, patients: np.ndarray) -> int:
     return min([FOLDS, *(count for count in patients_of if count > 1)]) if max(patients_of, default=0) > 1 else 0
 
 
-def _log_loss(truth_M: np.ndarray, probability_MC: np.ndarray, present: np.ndarray) -> float:
+def log_loss_of(truth_M: np.ndarray, probability_MC: np.ndarray, present: np.ndarray) -> float:
+    """The log loss of the studies whose class is one of `present`, the classes of the columns."""
+    from sklearn.metrics import log_loss
+
     known = np.isin(truth_M, present)
     clipped = np.clip(probability_MC[known], 1e-6, None)
     return float(log_loss(truth_M[known], clipped / clipped.sum(axis=1, keepdims=True), labels=present))

@@ -71,12 +71,12 @@ class Ranks:
 
 def chance_ranks(grouping: Grouping, leave_out: Grouping | None = None) -> Ranks:
     """The ranks of random scores: every item of the gallery is tied, and those of the query's group are its hits."""
-    groups = _pair(grouping)
+    groups = pair(grouping)
     hits_N, gallery_N = _count_equal(*groups), np.full(len(groups[0]), len(groups[1]))
     if leave_out is not None:
-        apart = _pair(leave_out)
+        apart = pair(leave_out)
         gallery_N -= _count_equal(*apart)
-        both = [np.stack([_codes(*groups)[side], _codes(*apart)[side]], 1) for side in (0, 1)]
+        both = [np.stack([codes(*groups)[side], codes(*apart)[side]], 1) for side in (0, 1)]
         rows, inverse = np.unique(np.concatenate(both), axis=0, return_inverse=True)
         inverse = inverse.reshape(-1)
         hits_N = hits_N - np.bincount(inverse[len(both[0]) :], minlength=len(rows))[inverse[: len(both[0])]]
@@ -122,13 +122,26 @@ def rank_queries(
       watch: wraps the loop over blocks, for a progress display.
     """
     dtype = np.result_type(query_NE, gallery_ME)
-    pairs = _Pairs(np.ascontiguousarray(query_NE, dtype), np.ascontiguousarray(gallery_ME, dtype))
+    pairs = Pairs(np.ascontiguousarray(query_NE, dtype), np.ascontiguousarray(gallery_ME, dtype))
+    return rank_rows(pairs, np.arange(len(query_NE)), groupings, leave_out=leave_out, block=block, watch=watch)
+
+
+def rank_rows(
+    pairs: "Pairs",
+    rows_N: np.ndarray,
+    groupings: Sequence[Grouping],
+    *,
+    leave_out: Grouping | None = None,
+    block: int = 128,
+    watch: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> list[Ranks]:
+    """`rank_queries` of the queries `rows_N` alone; the ids are those of all."""
     apart = None if leave_out is None else Members(leave_out)
     members = [Members(grouping) for grouping in groupings]
     found: list[list[np.ndarray]] = [[] for _ in groupings]
     first = (np.zeros(0, np.int64), np.zeros(0, np.int64))
-    for start in watch(range(0, len(query_NE), block)):
-        rows_B = np.arange(start, min(start + block, len(query_NE)))
+    for start in watch(range(0, len(rows_N), block)):
+        rows_B = rows_N[start : start + block]
         scores_BM = pairs.query_NE[rows_B] @ pairs.gallery_ME.T
         if apart is not None:
             scores_BM[apart.of(rows_B)] = -np.inf
@@ -146,15 +159,14 @@ def rank_queries(
     return [Ranks(*np.concatenate(parts, axis=1)) for parts in found]
 
 
-class _Pairs:
+class Pairs:
     """Exact scores of any (query row, gallery row), and how far a matrix product may be from them."""
 
     def __init__(self, query_NE: np.ndarray, gallery_ME: np.ndarray):
         self.query_NE, self.gallery_ME = query_NE, gallery_ME
-        self._first_N, self._distinct_M = distinct_rows(gallery_ME)
+        self.distinct = distinct_rows(gallery_ME)
         limits, terms = np.finfo(query_NE.dtype), query_NE.shape[1]
-        norms = np.linalg.norm(query_NE.astype(np.float64), axis=1)
-        largest = np.linalg.norm(gallery_ME.astype(np.float64), axis=1).max()
+        norms, largest = _lengths(query_NE), _lengths(gallery_ME).max()
         if norms.max() * largest > limits.max / 4:
             raise InputError("embeddings are too large to multiply: scale them to unit length")
         # Both sums are within gamma = n u / (1 - n u) times |x| |y| of the true value, in any order of addition
@@ -167,25 +179,29 @@ class _Pairs:
         if len(items_P) <= _FEW_PAIRS:
             return exact_scores(self.query_NE[rows_B[index_P]], self.gallery_ME[items_P])
         # Items with equal rows are scored once: with thousands of identical reports they are most of the pairs.
-        codes = index_P * len(self._first_N) + self._distinct_M[items_P]
-        place = np.zeros(len(rows_B) * len(self._first_N), np.int32)
-        place[codes] = 1
+        keys = index_P * len(self.distinct[0]) + self.distinct[1][items_P]
+        place = np.zeros(len(rows_B) * len(self.distinct[0]), np.int32)
+        place[keys] = 1
         wanted = np.flatnonzero(place)
         place[wanted] = np.arange(len(wanted))
-        index, distinct = np.divmod(wanted, len(self._first_N))
-        rows, items = rows_B[index], self._first_N[distinct]
-        out = np.empty(len(wanted), self.query_NE.dtype)
-        for start in range(0, len(wanted), _FEW_PAIRS):
+        index, distinct = np.divmod(wanted, len(self.distinct[0]))
+        rows, items = rows_B[index], self.distinct[0][distinct]
+        return self.exact_each(rows, items)[place[keys]]
+
+    def exact_each(self, rows_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
+        """Exact scores of P pairs of a query and an item, a few at a time."""
+        out = np.empty(len(rows_P), self.query_NE.dtype)
+        for start in range(0, len(rows_P), _FEW_PAIRS):
             part = slice(start, start + _FEW_PAIRS)
-            out[part] = exact_scores(self.query_NE[rows[part]], self.gallery_ME[items[part]])
-        return out[place[codes]]
+            out[part] = exact_scores(self.query_NE[rows_P[part]], self.gallery_ME[items_P[part]])
+        return out
 
 
 class Members:
     """The items of each query's group, as runs of one sorted array."""
 
     def __init__(self, grouping: Grouping):
-        self._query_N, item_M = _codes(*_pair(grouping))
+        self._query_N, item_M = codes(*pair(grouping))
         self._order = np.argsort(item_M, kind="stable")
         self._counts = np.bincount(item_M, minlength=int(self._query_N.max(initial=-1)) + 1)
         self._starts = np.cumsum(self._counts) - self._counts
@@ -198,11 +214,18 @@ class Members:
         return index, self._order[np.repeat(self._starts[self._query_N[rows_B]], counts) + within]
 
 
-def _pair(grouping: Grouping) -> tuple[np.ndarray, np.ndarray]:
+def _lengths(rows_NE: np.ndarray) -> np.ndarray:
+    """The length of each row, float64, without a copy of them all in it."""
+    parts = [rows_NE[at : at + _FEW_PAIRS].astype(np.float64) for at in range(0, len(rows_NE), _FEW_PAIRS)]
+    return np.concatenate([np.linalg.norm(part, axis=1) for part in parts])
+
+
+def pair(grouping: Grouping) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of the queries and of the items."""
     return grouping if isinstance(grouping, tuple) else (grouping, grouping)
 
 
-def _codes(query_N: np.ndarray, item_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def codes(query_N: np.ndarray, item_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Equal small numbers for equal ids."""
     _, inverse = np.unique(np.concatenate([query_N, item_M]), return_inverse=True)
     return np.split(inverse.reshape(-1), [len(query_N)])[0], inverse.reshape(-1)[len(query_N) :]
@@ -210,7 +233,7 @@ def _codes(query_N: np.ndarray, item_M: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _count_equal(query_N: np.ndarray, item_M: np.ndarray) -> np.ndarray:
     """How many items have the id of each query."""
-    query, item = _codes(query_N, item_M)
+    query, item = codes(query_N, item_M)
     return np.bincount(item, minlength=int(query.max(initial=-1)) + 1)[query]
 
 
@@ -232,12 +255,12 @@ def _only(pairs: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.nd
     return place[index[kept]], items[kept]
 
 
-def _count_rows(mask_BM: np.ndarray) -> np.ndarray:
+def count_rows(mask_BM: np.ndarray) -> np.ndarray:
     """How many are true in each row; row by row NumPy counts ten times faster than along an axis."""
     return np.fromiter(map(np.count_nonzero, mask_BM), np.int64, len(mask_BM))
 
 
-def _segment_best(values: np.ndarray, index: np.ndarray, size: int, empty: float) -> np.ndarray:
+def segment_best(values: np.ndarray, index: np.ndarray, size: int, empty: float) -> np.ndarray:
     """The largest of the values of each index (sorted); `empty` where there are none."""
     out = np.full(size, empty, values.dtype)
     starts = np.flatnonzero(np.diff(index, prepend=-1))
@@ -247,19 +270,19 @@ def _segment_best(values: np.ndarray, index: np.ndarray, size: int, empty: float
 
 
 def _rank_block(
-    pairs: _Pairs, relevant: tuple[np.ndarray, np.ndarray], rows_B: np.ndarray, scores_BM: np.ndarray
+    pairs: Pairs, relevant: tuple[np.ndarray, np.ndarray], rows_B: np.ndarray, scores_BM: np.ndarray
 ) -> np.ndarray:
     size, slack_B = len(rows_B), pairs.slack_N[rows_B]
     index, items = relevant
     approximate = scores_BM[index, items].astype(np.float64)
-    top_B = _segment_best(approximate, index, size, np.inf)
+    top_B = segment_best(approximate, index, size, np.inf)
     close = approximate >= (top_B - 2 * slack_B)[index]
     # What is left out of the gallery scores -inf; where nothing else is relevant, so does the best of them.
     close &= approximate > -np.inf
     index, items = index[close], items[close]
     exact = pairs.exact(rows_B, index, items)
     # A query without a relevant item ranks against +inf, so that nothing is above it and nothing ties.
-    best_B = _segment_best(exact, index, size, np.inf)
+    best_B = segment_best(exact, index, size, np.inf)
     hits_B = np.bincount(index[exact == best_B[index]], minlength=size)
 
     infinity = scores_BM.dtype.type(np.inf)
@@ -267,12 +290,12 @@ def _rank_block(
     low_B = np.nextafter((best_B - slack_B).astype(scores_BM.dtype), -infinity)
     # A relevant item is never above best + slack, so what is above is irrelevant.
     above_BM = scores_BM > high_B[:, None]
-    above_B = _count_rows(above_BM)
+    above_B = count_rows(above_BM)
     level_B = hits_B.copy()
     near_BM = scores_BM >= low_B[:, None]
     # Most queries have nothing in doubt but the relevant items that were settled above.
     settled_B = np.bincount(index[scores_BM[index, items] >= low_B[index]], minlength=size)
-    open_B = np.flatnonzero(_count_rows(near_BM) - above_B > settled_B)
+    open_B = np.flatnonzero(count_rows(near_BM) - above_B > settled_B)
     if len(open_B):
         row, items = np.nonzero(near_BM[open_B] ^ above_BM[open_B])
         index = open_B[row]

@@ -14,11 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from cmr_jax.errors import InputError
 from cmr_jax.evals import bootstrap
@@ -124,6 +119,8 @@ def figures_of(truth_N: np.ndarray, predicted_N: np.ndarray, mean: float, weight
 def _predict(
     name: str, image_NE: np.ndarray, values: np.ndarray, rows: dict[str, np.ndarray], patients: np.ndarray
 ) -> tuple[Predicted, str]:
+    from threadpoolctl import threadpool_limits
+
     x, train, val, test = image_NE.astype(np.float64), rows["training"], rows["validation"], rows["test"]
     with threadpool_limits(1):
         if len(val) >= LEAST_VALIDATION:
@@ -142,6 +139,8 @@ def _folds(train: np.ndarray, patients: np.ndarray) -> list[tuple[np.ndarray, np
     count = min(FOLDS, len(set(patients[train])))
     if count < 2:
         return []
+    from sklearn.model_selection import GroupKFold
+
     split = GroupKFold(count).split(train, groups=patients[train])
     return [(train[fit], train[held]) for fit, held in split]
 
@@ -152,6 +151,10 @@ def _loss(penalty: float, x: np.ndarray, values: np.ndarray, folds: list[tuple[n
 
 
 def _fit(penalty: float, x: np.ndarray, y: np.ndarray) -> Any:
+    from sklearn.linear_model import Ridge  # late, as in protocols.py
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), Ridge(alpha=penalty)).fit(x, y)
 
 

@@ -19,7 +19,7 @@ from cmr_jax.evals.bootstrap import LEVEL
 from cmr_jax.evals.export import Embeddings
 
 if TYPE_CHECKING:
-    # Only for annotations: it brings scikit-learn, which takes longer to import than retrieval takes to score.
+    # Only for annotations.
     from cmr_jax.evals.classification import Classification
     from cmr_jax.evals.regression import Regression
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from cmr_jax.errors import InputError
 from cmr_jax.evals import bootstrap, by_label, paired
+from cmr_jax.evals.both_ways import rank_both
 from cmr_jax.evals.export import Embeddings
 from cmr_jax.evals.labels import known_values
 from cmr_jax.evals.ranking import Ranks, chance_ranks, check_embeddings, rank_queries
@@ -171,9 +172,10 @@ def _add_pairs(values: _Values, sides: _Sides, report_ids: Any, ks: Sequence[int
         if groups[DUPLICATE_AWARE].shape != (len(sides.image_NE),):
             raise InputError(f"{len(sides.image_NE)} studies need as many relevant_ids, in one dimension")
     single = np.array_equal(sides.study_M, np.arange(len(sides.image_NE)))
-    for direction in DIRECTIONS:
+    there = [sides.ids(DIRECTIONS[0], group) for group in groups.values()]
+    both = rank_both(*sides.of(DIRECTIONS[0]), there, watch=lambda steps: watch("image to text and back", steps))
+    for direction, found in zip(DIRECTIONS, both, strict=True):
         ids = [sides.ids(direction, group) for group in groups.values()]
-        found = rank_queries(*sides.of(direction), ids, watch=lambda steps, what=direction: watch(what, steps))
         for prefix, group_ids, ranks in zip(groups, ids, found, strict=True):
             values.add(prefix + direction, ranks, ks)
             # Where every study has one text, chance is the same both ways and has one name.

@@ -8,7 +8,7 @@ from cmr_jax.evals import binary, by_label
 from cmr_jax.evals.retrieval import DIRECTIONS, DUPLICATE_AWARE, IMAGE_TO_IMAGE, KS, WITHIN, Retrieval
 
 if TYPE_CHECKING:
-    # Only for annotations: it brings scikit-learn, which takes longer to import than retrieval takes to score.
+    # Only for annotations.
     from cmr_jax.evals.classification import Classification
 
 _RANKS = (*(f"R@{k}" for k in KS), "MedR", "MeanR", "MRR")
@@ -153,6 +153,8 @@ def comparison_tables(figures: Mapping[str, Any]) -> list[Table]:
         for name in names
     ]
     header = ["", "this", "other", "difference", "p (paired patients)", "p (DeLong)"]
+    if not any(row[-1] for row in rows):  # retrieval has no areas
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return [Table("Compared with the other model, on the same studies", header, rows)]
 
 

@@ -74,7 +74,11 @@ assert not heavy, heavy
         (["--embeddings={folder}", "--out={out}", "--labels=grup"], "did you mean 'group'"),
         (
             ["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=finetune"],
-            "finetune is not available",
+            "finetune needs --workdir or --checkpoint for the image tower, and --data",
+        ),
+        (
+            ["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=finetune", "--workdir={out}"],
+            "finetune needs",
         ),
         (["--embeddings={folder}", "--out={out}", "--labels=group", "--protocols=zero_shot"], "for the text tower"),
         (["--embeddings={folder}", "--out={out}", "--labels=group", "--test_split=none"], "no study of split 'none'"),
@@ -161,3 +165,20 @@ print(json.dumps([asked, found.figures]))
         # The names are those that the labels of reports have: what the sentences say is read as that label.
         read = [(one.name, one.state) for text in sentences for one in labels.extract(text, table)]
         assert set(read) == {(name, "present")}
+
+
+@pytest.mark.parametrize("binary", ["eval_classification", "eval_retrieval"])
+def test_what_takes_long_to_import_waits_until_it_is_used(folder, tmp_path, binary):
+    # A mistyped label is found when the folder was read and before anything is scored.
+    code = f"""
+import sys
+from cmr_jax.bin import {binary}
+sys.argv = ["x", "--embeddings={folder}", "--out={tmp_path / "out"}", "--labels=grup"]
+try:
+    {binary}.main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+print([name for name in ("jax", "scipy", "sklearn", "matplotlib", "jinja2", "yaml") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n" and "did you mean 'group'" in done.stderr
