@@ -5,6 +5,8 @@ too) and, where a config asks for it, `model` (the hidden units of the MLPs are 
 study); the batch is split over the first two.
 """
 
+import functools
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -63,6 +65,19 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
 def _place(device: Any) -> tuple[int, int, int]:
     # Only devices of a TPU have slices.
     return getattr(device, "slice_index", None) or 0, device.process_index, device.id
+
+
+def connect(mesh: Mesh) -> None:
+    """Lets the devices of every set of axes meet once, which sets their links up; returns when all have met.
+
+    Else a group's links are set up in the middle of the first step, whose processes may have compiled it at times far
+    apart, and gloo waits no more than 30 s for a late one.
+    """
+    used = [name for name, size in mesh.shape.items() if size > 1]
+    for axes in itertools.chain.from_iterable(itertools.combinations(used, n) for n in range(1, len(used) + 1)):
+        # Bound here: the loop's variable changes. The place is not a constant that the compiler could do without.
+        meet = functools.partial(lambda axes: jax.lax.psum(jax.lax.axis_index(axes), axes), axes)
+        jax.jit(jax.shard_map(meet, mesh=mesh, in_specs=(), out_specs=PartitionSpec()))().block_until_ready()
 
 
 def batch_axes(mesh: Mesh) -> tuple[str, ...]:

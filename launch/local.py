@@ -43,9 +43,6 @@ def launch(arguments: list[str], processes: int, devices: int) -> int:
         # Many devices on few cores only wait long for one another: no reason to end the process after 40 s.
         flags += " --xla_cpu_collective_call_terminate_timeout_seconds=900"
         flags += " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
-        # These matrix products let a loop go on in the background, and then an exchange behind the loop meets one inside
-        # it: with both axes of a mesh in use, gloo ended every second job at its first step.
-        flags += " --xla_cpu_experimental_ynn_fusion_type="
         flags += f" --xla_force_host_platform_device_count={devices}"
         environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     base = [sys.executable, "-m", "cmr_jax.bin.train", "--distributed", f"--coordinator=127.0.0.1:{free_port()}"]

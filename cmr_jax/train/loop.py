@@ -71,6 +71,8 @@ def train(
     clock = clock or Clock()
     mesh = sharding.make_mesh(config.mesh)
     _check_batch(config.train.batch_size, mesh.size)
+    if jax.process_count() > 1:
+        sharding.connect(mesh)
     if len(loader.split) == 0:
         raise InputError(f"the split {loader.split.name!r} holds no study to train on")
     optimizer = optim.make_optimizer(config.optim, config.train.steps)
