@@ -24,11 +24,15 @@ class DataConfig:
     # Millimetres a pixel of what the model sees, a whole multiple of the records'; then cut about the centre to
     # model.video.image_size. 0: the records' whole field of view, averaged down to that size.
     spacing_mm: float = 0.0
-    # What the window of the model is cut about: the "image", or the "motion" of a cine, which is its heart.
+    # What the window of the model is cut about: the "image", the "motion" of a cine, which is its heart, or the "ring"
+    # of its left ventricle (short axis).
     centre: str = "image"
     # "record": as stored. "heart": what lies around the centre stretched to fixed levels, so that a bright chest wall
     # or another coil makes no other heart.
     brightness: str = "record"
+    # "picture", or "sectors": the window (data.centre "ring", data.spacing_mm) by angle and radius about its centre, a
+    # sector of the circle to a patch.
+    layout: str = "picture"
     # Augmentations, training only. No mirror flip by default: it makes another heart.
     phase_roll: bool = True
     shift_px: int = 2
@@ -328,7 +332,9 @@ def _check(config: Config) -> None:
             model.arch == "study" or not any((*_dropped(video).values(), video.phase_depth, video.series_depth)),
             "model.video.phase_depth, series_depth and the dropouts beside them go with model.arch study",
         ),
-        (config.data.centre in ("image", "motion"), "data.centre is one of image, motion"),
+        (config.data.centre in ("image", "motion", "ring"), "data.centre is one of image, motion, ring"),
+        (config.data.layout in ("picture", "sectors"), "data.layout is one of picture, sectors"),
+        (config.data.layout == "picture" or config.data.spacing_mm > 0, "data.layout sectors needs data.spacing_mm"),
         (config.data.brightness in ("record", "heart"), "data.brightness is one of record, heart"),
         *(
             (getattr(config.data, name) >= 0, f"data.{name} is 0 or more")

@@ -131,7 +131,7 @@ def view_of(stack_STHW: np.ndarray, factor: float, spacing: float, size: int, da
         return None
     k = whole(factor)
     coarse = stack_STHW[..., ::k, ::k]
-    centre = window.motion_centre(coarse, spacing) if data.centre == "motion" else (0.0, 0.0)
+    centre = window.found_once(data.centre, coarse, spacing)
     levels = window.heart_levels(coarse, centre, spacing) if data.brightness == "heart" else None
     return View(k, size, centre, levels)
 
@@ -188,6 +188,7 @@ def study_arrays(
 ) -> dict[str, np.ndarray]:
     """The image side of one study, by the names of structs.Batch without B."""
     V, T, size = len(data.views), video.frames, video.image_size
+    cut = size if data.layout == "picture" else window.sector_window(data.spacing_mm)
     video_VTHW = np.zeros((V, T, size, size), np.uint8)
     mask_VT = np.zeros((V, T), bool)
     view_V = np.zeros(V, np.int32)
@@ -209,12 +210,16 @@ def study_arrays(
         picked = cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)]
         if series not in seen:
             stack = schema.eight_bits(stacks[series], example["series/view"][series])
-            seen[series] = view_of(stack, factor, factor * spacing, size, data)
+            seen[series] = view_of(stack, factor, factor * spacing, cut, data)
         view = seen[series]
-        frames = fit(picked, size, factor) if view is None else view(picked)
+        frames = fit(picked, cut, factor) if view is None else view(picked)
         if how is not None and rng is not None:
             frames = distort.shade(frames, how, rng)
-        video_VTHW[v, : len(frames)] = frames if rng is None else augment(frames, data, rng)
+        if rng is not None:
+            frames = augment(frames, data, rng)
+        if data.layout == "sectors":
+            frames = window.sectors(frames, size, video.patch, data.spacing_mm)
+        video_VTHW[v, : len(frames)] = frames
         mask_VT[v, : len(frames)] = True
         view_V[v] = schema.VIEWS.index(example["series/view"][series])
         slice_V[v] = s / max(len(stacks[series]) - 1, 1)
