@@ -31,11 +31,12 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "hard_softmax": ("softmax, one positive each", {"loss.same_text_positive": False}),
     "sigmoid": ("sigmoid", {"loss.kind": "sigmoid", "model.logit_bias": -10.0}),
     "one_frame": ("one frame a slice: nothing moves", {"model.video.frames": 1, "model.video.tubelet": 1}),
-    "long_axis": (
-        "two short-axis slices, 2CH and 4CH",
-        {"data.views": ("cine_sax", "cine_sax", "cine_2ch", "cine_4ch")},
+    "picture": (
+        "the window as a picture of 120 mm, not by angle and radius",
+        {"data.layout": "picture", "model.video.image_size": 40},
     ),
-    "lge": ("three cine slices and LGE", {"data.views": ("cine_sax", "cine_sax", "cine_sax", "lge_sax")}),
+    "motion_centre": ("the window about what moves, not about the left ventricle's ring", {"data.centre": "motion"}),
+    "any_phase": ("every beat shown from any phase on", {"data.phase_roll": True}),
     "whole_text": ("whole texts only, no sentences", {"data.text_sampling": "none"}),
     "fixed_window": (
         "window about the middle, brightness as stored",

@@ -1,7 +1,7 @@
 """Short-axis stacks drawn flat and at random: hearts that teach to measure, not hearts of a population.
 
-Where `scene` builds one careful body, this draws every shape and grey from ranges wider than life (domain
-randomisation, arXiv 1703.06907), so that a picture of a real scanner is one more draw. What holds as in life is what a fraction is
+Where `scene` builds one careful body, this draws every shape and grey from ranges wider than life, so that a picture of
+a real scanner is one more draw (domain randomisation, arXiv 1703.06907). What holds as in life is what a fraction is
 measured by: a cavity that shortens and narrows within a wall of constant mass, seen in slices of which some may lie
 beyond its base or its apex. The ejection fraction is drawn evenly from 8 to 78 %.
 
@@ -66,7 +66,7 @@ def draw(rng: np.random.Generator) -> Heart:
     apart = [septal + np.pi + sign * rng.uniform(0.6, 1.5) for sign in (-1.0, 1.0)]
     angles = (apart + list(rng.uniform(0.0, 2.0 * np.pi, 3)))[: round(base)]
     papillary = np.array(
-        [[a, rng.uniform(0.1, 0.24), rng.uniform(0.6, 0.85), rng.uniform(0.35, 0.65)] for a in angles]
+        [[a, rng.uniform(0.1, 0.27), rng.uniform(0.62, 0.98), rng.uniform(0.35, 0.65)] for a in angles]
     ).reshape(-1, 4)
     rough = np.stack(
         [rng.integers(6, 22, count).astype(float), rng.uniform(0.01, 0.06, count), rng.uniform(0, 2 * np.pi, count)], 1
@@ -103,7 +103,7 @@ def draw(rng: np.random.Generator) -> Heart:
             rng.uniform(0.6, 1),
         ),
         rv_squeeze=rng.uniform(0.1, 0.65),
-        fat=(rng.uniform(0.5, 8.0), rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)),
+        fat=(float(rng.choice([0.0, rng.uniform(0.5, 8.0)])), rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)),
     )
 
 
@@ -195,7 +195,7 @@ def look(rng: np.random.Generator, heart: Heart, slices: int, size: int) -> Look
     if rng.random() < 0.45:
         first, last = rng.uniform(0.05, 0.35), rng.uniform(0.6, 0.9)
     else:
-        first, last = rng.uniform(-0.15, 0.12), rng.uniform(0.85, 1.1)
+        first, last = rng.uniform(-0.3, 0.12), rng.uniform(0.85, 1.15)
     gap = (last - first) * heart.length / (count - 1)
     spacing = rng.uniform(270.0, 390.0) / size
     place = rng.normal(0.0, 18.0, 2)
@@ -230,7 +230,7 @@ class Painter:
         self.rv_blood = rng.uniform(0.75, 1.25)
         self.edge = rng.uniform(1.0, 1.8) * how.spacing
         self.axis = rng.uniform(-np.pi, np.pi) if rng.random() < 0.1 else float(beat.heart.septal - np.pi)
-        self.flow = rng.uniform(0.0, 0.12), rng.uniform(0.0, 0.5)  # unevenness of the blood, left and right
+        self.flow = rng.uniform(0.0, 0.2), rng.uniform(0.0, 0.5)  # unevenness of the blood, left and right
         k = rng.normal(0.0, 1.0, (_WAVES, 2)) * rng.choice([0.04, 0.1, 0.25, 0.5], _WAVES)[:, None]
         self.waves = k.astype(np.float32), rng.uniform(0, 2 * np.pi, _WAVES).astype(np.float32)
         self.blobs = [self._blob(rng) for _ in range(int(rng.integers(4, 14)))]
