@@ -63,7 +63,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--transfer", type=Path, help="a transfer.json to show in full")
-    parser.add_argument("--note", default="", help="what a reader must know of that transfer: phantoms, steps, limits")
+    parser.add_argument(
+        "--note",
+        default="",
+        help="what a reader must know of that transfer: phantoms, steps, limits; paragraphs apart by an empty line",
+    )
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -163,7 +167,9 @@ def table(runs: list[dict[str, Any]], whole: dict[str, Any] | None = None, note:
     ]
     lines += ["nothing is fitted on real hearts. Intervals: 95 %, studies resampled, everything fitted held fixed.", ""]
     if whole is not None:
-        lines += ["## Transfer to real hearts", "", *textwrap.wrap(note, 118), *([""] if note else [])]
+        lines += ["## Transfer to real hearts", ""]
+        for paragraph in filter(None, note.split("\n\n")):
+            lines += [*textwrap.wrap(paragraph, 118), ""]
         lines.append(transfer.table(whole))
     done = [arm for arm in ARMS if any(r["arm"] == arm for r in runs)]
     if done:

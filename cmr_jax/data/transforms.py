@@ -69,6 +69,18 @@ def choose_phases(phases: int, frames: int) -> np.ndarray:
     return np.arange(phases) if phases <= frames else (np.arange(frames) * phases) // frames
 
 
+def held_phases(stack_STHW: np.ndarray, view: "View", frames: int) -> np.ndarray:
+    """The phase that is nearest to each of `frames` equal times of the beat, for a cine of fewer phases.
+
+    Few phases are often a choice of them (the ends of diastole and of systole alone), in any order: the beat begins with
+    the one that shows the most blood.
+    """
+    T = stack_STHW.shape[1]
+    shown = np.stack([view(schema.eight_bits(slice_THW, "cine_sax")) for slice_THW in stack_STHW])
+    start = int(shown.mean(axis=(0, 2, 3)).argmax())
+    return (start + np.rint(np.arange(frames) * T / frames).astype(int)) % T
+
+
 def whole(factor: float) -> int:
     """`factor` as a whole number.
 
@@ -212,6 +224,8 @@ def study_arrays(
             stack = schema.eight_bits(stacks[series], example["series/view"][series])
             seen[series] = view_of(stack, factor, factor * spacing, cut, data)
         view = seen[series]
+        if data.layout == "sectors" and view is not None and len(cine_THW) < T:
+            picked = cine_THW[held_phases(stacks[series], view, T)]
         frames = fit(picked, cut, factor) if view is None else view(picked)
         if how is not None and rng is not None:
             frames = distort.shade(frames, how, rng)

@@ -139,3 +139,13 @@ def test_sectors_are_shown_instead_of_the_picture():
     seen = [transforms.study_arrays(example(ventricles(*at)), data, video, None) for at in ((0, 0), (9, -6))]
     a, b = (each["video_BVTHW"].astype(float) for each in seen)
     assert a.shape == (1, 8, 32, 32) and np.abs(a - b).mean() < 12
+
+
+def test_a_cine_of_two_phases_is_held_and_begins_with_the_fuller_one():
+    data = dataclasses.replace(PLAIN, centre="ring", layout="sectors", brightness="heart")
+    video = VideoConfig(image_size=32, frames=10, patch=8)
+    stack = ventricles(0, 0)[:, [4, 0]]  # the end of systole first
+    seen = transforms.study_arrays(example(stack), data, video, None)
+    level = seen["video_BVTHW"][0].astype(float).mean((1, 2))
+    assert seen["video_mask_BVT"].all()
+    assert (level[[0, 1, 2, 8, 9]] > level[3:8].max() + 2).all()
