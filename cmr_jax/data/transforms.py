@@ -72,8 +72,8 @@ def choose_phases(phases: int, frames: int) -> np.ndarray:
 def held_phases(stack_STHW: np.ndarray, view: "View", frames: int) -> np.ndarray:
     """The phase that is nearest to each of `frames` equal times of the beat, for a cine of fewer phases.
 
-    Few phases are often a choice of them (the ends of diastole and of systole alone), in any order: the beat begins with
-    the one that shows the most blood.
+    Few phases are often a choice of them (the ends of diastole and of systole alone), in any order: the beat begins
+    with the one that shows the most blood.
     """
     T = stack_STHW.shape[1]
     shown = np.stack([view(schema.eight_bits(slice_THW, "cine_sax")) for slice_THW in stack_STHW])
