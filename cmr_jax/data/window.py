@@ -64,7 +64,7 @@ def ring_centre(stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, float
     S, T, H, W = stack_STHW.shape
     near = np.arange(S // 5, max(S - S // 4, S // 5 + 1))
     part = stack_STHW[near[np.unique(np.rint(np.linspace(0, len(near) - 1, 3)).astype(int))]].astype(np.float32)
-    frames_FHW = np.concatenate([part[:, 0], part[:, T * 3 // 8]])
+    frames_FHW = np.concatenate([part[:, 0], part[:, max(T * 3 // 8, min(1, T - 1))]])
     range_SHW = part.max(axis=1) - part.min(axis=1)
     range_SHW = np.maximum(range_SHW - np.percentile(range_SHW, 60, axis=(1, 2))[:, None, None], 0)
     range_SHW = np.minimum(range_SHW / (np.percentile(range_SHW, 99, axis=(1, 2))[:, None, None] + 1e-6), 1)
