@@ -17,19 +17,30 @@ NAME = "measured.csv"
 
 
 def function(lvef: float) -> str:
-    """The sentence of the left ventricle's function; `lvef` in percent."""
-    grade = next((word for limit, word in GRADES if lvef < limit), "hyperdynamic")
-    return f"LVEF {lvef:.0f} percent, {grade}."
+    """The sentence of the left ventricle's function; `lvef` in percent, said to 5 points, as a reader does who looks.
+
+    Few different sentences, each of them in many reports, are learned from a few hundred hearts.
+    """
+    return f"LVEF {5 * round(lvef / 5)} percent, {_grade(lvef)}."
+
+
+def impression(lvef: float) -> str:
+    """The same in words alone, for the end of a report."""
+    return f"Overall {_grade(lvef)} systolic function."
+
+
+def _grade(lvef: float) -> str:
+    return next((word for limit, word in GRADES if lvef < limit), "hyperdynamic")
 
 
 def size(edv_ml: float) -> str:
-    """The sentence of the left ventricle's volume, to 10 mL."""
-    return f"LV end-diastolic volume {10 * round(edv_ml / 10)} ml."
+    """The sentence of the left ventricle's volume, to 20 mL."""
+    return f"LV end-diastolic volume {20 * round(edv_ml / 20)} ml."
 
 
 def mass(mass_g: float) -> str:
-    """The sentence of the left ventricle's mass, to 10 g."""
-    return f"LV mass {10 * round(mass_g / 10)} g."
+    """The sentence of the left ventricle's mass, to 20 g."""
+    return f"LV mass {20 * round(mass_g / 20)} g."
 
 
 def group(name: str) -> str:
@@ -51,7 +62,7 @@ def report(row: Mapping[str, str], rng: np.random.Generator) -> str:
     """The report of a phantom: its statement, one point of noise on the fraction as a reader has, and its group."""
     lvef = float(np.clip(float(row["lvef"]) + rng.normal(0, 1), 3, 85))
     wall = f"Maximal wall thickness {float(row['wall_mm']):.0f} mm." if row.get("wall_mm") else ""
-    parts = (statement({**row, "lvef": str(lvef)}), wall, group(row["group"]))
+    parts = (statement({**row, "lvef": str(lvef)}), wall, group(row["group"]), impression(lvef))
     return "FINDINGS:\n" + " ".join(part for part in parts if part) + "\n"
 
 

@@ -31,9 +31,9 @@ COLUMNS = ("study_uid", *MEASUREMENTS, "group")
 ARMS = ("model", "random_init", "shuffled")
 VIEW = "cine_sax"
 # Statements that a heart is asked for without a probe: a fraction each.
-FRACTIONS = tuple(range(10, 81, 2))
+FRACTIONS = tuple(range(10, 81, 5))
 # Times that a study is shown, as training shows it: of phantoms to fit the probe, of real hearts to take the mean.
-PHANTOM_DRAWS, REAL_DRAWS = 3, 12
+PHANTOM_DRAWS, REAL_DRAWS = 6, 16
 _PLACEHOLDER = "There is no report of this study. The images alone are read, and no word of this text is used."
 
 

@@ -31,11 +31,12 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "hard_softmax": ("softmax, one positive each", {"loss.same_text_positive": False}),
     "sigmoid": ("sigmoid", {"loss.kind": "sigmoid", "model.logit_bias": -10.0}),
     "one_frame": ("one frame a slice: nothing moves", {"model.video.frames": 1, "model.video.tubelet": 1}),
-    "long_axis": (
-        "two short-axis slices, 2CH and 4CH",
-        {"data.views": ("cine_sax", "cine_sax", "cine_2ch", "cine_4ch")},
+    "picture": (
+        "the window as a picture of 120 mm, not by angle and radius",
+        {"data.layout": "picture", "model.video.image_size": 40},
     ),
-    "lge": ("three cine slices and LGE", {"data.views": ("cine_sax", "cine_sax", "cine_sax", "lge_sax")}),
+    "motion_centre": ("the window about what moves, not about the left ventricle's ring", {"data.centre": "motion"}),
+    "any_phase": ("every beat shown from any phase on", {"data.phase_roll": True}),
     "whole_text": ("whole texts only, no sentences", {"data.text_sampling": "none"}),
     "fixed_window": (
         "window about the middle, brightness as stored",
@@ -62,7 +63,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--transfer", type=Path, help="a transfer.json to show in full")
-    parser.add_argument("--note", default="", help="what a reader must know of that transfer: phantoms, steps, limits")
+    parser.add_argument(
+        "--note",
+        default="",
+        help="what a reader must know of that transfer: phantoms, steps, limits; paragraphs apart by an empty line",
+    )
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -162,7 +167,9 @@ def table(runs: list[dict[str, Any]], whole: dict[str, Any] | None = None, note:
     ]
     lines += ["nothing is fitted on real hearts. Intervals: 95 %, studies resampled, everything fitted held fixed.", ""]
     if whole is not None:
-        lines += ["## Transfer to real hearts", "", *textwrap.wrap(note, 118), *([""] if note else [])]
+        lines += ["## Transfer to real hearts", ""]
+        for paragraph in filter(None, note.split("\n\n")):
+            lines += [*textwrap.wrap(paragraph, 118), ""]
         lines.append(transfer.table(whole))
     done = [arm for arm in ARMS if any(r["arm"] == arm for r in runs)]
     if done:

@@ -24,11 +24,15 @@ class DataConfig:
     # Millimetres a pixel of what the model sees, a whole multiple of the records'; then cut about the centre to
     # model.video.image_size. 0: the records' whole field of view, averaged down to that size.
     spacing_mm: float = 0.0
-    # What the window of the model is cut about: the "image", or the "motion" of a cine, which is its heart.
+    # What the window of the model is cut about: the "image", the "motion" of a cine, which is its heart, or the "ring"
+    # of its left ventricle (short axis).
     centre: str = "image"
     # "record": as stored. "heart": what lies around the centre stretched to fixed levels, so that a bright chest wall
     # or another coil makes no other heart.
     brightness: str = "record"
+    # "picture", or "sectors": the window (data.centre "ring", data.spacing_mm) by angle and radius about its centre, a
+    # sector of the circle to a patch.
+    layout: str = "picture"
     # Augmentations, training only. No mirror flip by default: it makes another heart.
     phase_roll: bool = True
     shift_px: int = 2
@@ -314,7 +318,9 @@ def _data_rules(data: DataConfig) -> Rules:
         (len(data.views) > 0, "data.views names at least one view"),
         (len(data.sections) > 0, "data.sections names at least one section"),
         (data.spacing_mm >= 0, "data.spacing_mm is a length, or 0 for the records' field of view"),
-        _one_of(data.centre, "data.centre", ("image", "motion")),
+        _one_of(data.centre, "data.centre", ("image", "motion", "ring")),
+        _one_of(data.layout, "data.layout", ("picture", "sectors")),
+        (data.layout == "picture" or data.spacing_mm > 0, "data.layout sectors needs data.spacing_mm"),
         _one_of(data.brightness, "data.brightness", ("record", "heart")),
         *((getattr(data, name) >= 0, f"data.{name} is 0 or more") for name in ("gamma", "shading", "blur", "noise")),
         (data.blur <= 1, "data.blur lies in [0, 1]"),

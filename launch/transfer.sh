@@ -17,15 +17,15 @@ mkdir -p "$out"
 if [ ! -e "$out/phantom/truth.csv" ]; then
   station "phantom: $studies studies of hearts that never existed"
   rm -rf "$out/phantom"
-  "$python" -m preprocessing.phantom --out "$out/phantom" --studies "$studies" --slices 8 --phases 10 --matrix 96 \
-    --patients_with_two_studies 0
+  "$python" -m preprocessing.phantom --out "$out/phantom" --studies "$studies" --variety sketch --slices 12 --phases 10 \
+    --matrix 112 --patients_with_two_studies 0
 fi
 "$python" -m bench.measured_reports --phantom "$out/phantom"
 
 station "preprocessing"
 "$python" -m preprocessing.run --dicom_dir "$out/phantom/dicom" --reports "$out/phantom/measured.csv" \
   --label_columns group,lvef,edv_ml,mass_g --notext_labels --out "$out/data" --key_file "$out/key" \
-  --image_size 72 --spacing_mm 3 --split_fractions 0.8,0.1,0.1
+  --image_size 96 --spacing_mm 3 --split_fractions 0.75,0.05,0.2
 
 station "training: the model"
 "$python" -m cmr_jax.bin.train --config configs/transfer.py --workdir "$out/model" --config.data.path="$out/data" \

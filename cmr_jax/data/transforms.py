@@ -69,6 +69,18 @@ def choose_phases(phases: int, frames: int) -> np.ndarray:
     return np.arange(phases) if phases <= frames else (np.arange(frames) * phases) // frames
 
 
+def held_phases(stack_STHW: np.ndarray, view: "View", frames: int) -> np.ndarray:
+    """The phase that is nearest to each of `frames` equal times of the beat, for a cine of fewer phases.
+
+    Few phases are often a choice of them (the ends of diastole and of systole alone), in any order: the beat begins
+    with the one that shows the most blood.
+    """
+    T = stack_STHW.shape[1]
+    shown = np.stack([view(schema.eight_bits(slice_THW, "cine_sax")) for slice_THW in stack_STHW])
+    start = int(shown.mean(axis=(0, 2, 3)).argmax())
+    return (start + np.rint(np.arange(frames) * T / frames).astype(int)) % T
+
+
 def whole(factor: float) -> int:
     """`factor` as a whole number.
 
@@ -131,7 +143,7 @@ def view_of(stack_STHW: np.ndarray, factor: float, spacing: float, size: int, da
         return None
     k = whole(factor)
     coarse = stack_STHW[..., ::k, ::k]
-    centre = window.motion_centre(coarse, spacing) if data.centre == "motion" else (0.0, 0.0)
+    centre = window.found_once(data.centre, coarse, spacing)
     levels = window.heart_levels(coarse, centre, spacing) if data.brightness == "heart" else None
     return View(k, size, centre, levels)
 
@@ -188,6 +200,7 @@ def study_arrays(
 ) -> dict[str, np.ndarray]:
     """The image side of one study, by the names of structs.Batch without B."""
     V, T, size = len(data.views), video.frames, video.image_size
+    cut = size if data.layout == "picture" else window.sector_window(data.spacing_mm)
     video_VTHW = np.zeros((V, T, size, size), np.uint8)
     mask_VT = np.zeros((V, T), bool)
     view_V = np.zeros(V, np.int32)
@@ -209,12 +222,18 @@ def study_arrays(
         picked = cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)]
         if series not in seen:
             stack = schema.eight_bits(stacks[series], example["series/view"][series])
-            seen[series] = view_of(stack, factor, factor * spacing, size, data)
+            seen[series] = view_of(stack, factor, factor * spacing, cut, data)
         view = seen[series]
-        frames = fit(picked, size, factor) if view is None else view(picked)
+        if data.layout == "sectors" and view is not None and len(cine_THW) < T:
+            picked = cine_THW[held_phases(stacks[series], view, T)]
+        frames = fit(picked, cut, factor) if view is None else view(picked)
         if how is not None and rng is not None:
             frames = distort.shade(frames, how, rng)
-        video_VTHW[v, : len(frames)] = frames if rng is None else augment(frames, data, rng)
+        if rng is not None:
+            frames = augment(frames, data, rng)
+        if data.layout == "sectors":
+            frames = window.sectors(frames, size, video.patch, data.spacing_mm)
+        video_VTHW[v, : len(frames)] = frames
         mask_VT[v, : len(frames)] = True
         view_V[v] = schema.VIEWS.index(example["series/view"][series])
         slice_V[v] = s / max(len(stacks[series]) - 1, 1)

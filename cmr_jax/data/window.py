@@ -6,11 +6,18 @@ by the pictures without any contour: what moves is the heart, and the brightest 
 Letters: S slices, T phases, H W pixels.
 """
 
+import functools
+import hashlib
+
 import numpy as np
 
 # Spread (standard deviation) of the window that follows the motion, and of the belief that it lies in the middle; mm.
 _WINDOW_MM, _PRIOR_MM = 32.0, 70.0
 _TURNS = 6
+# How far from the middle the left ventricle is looked for, and how far around the best place the places count; mm.
+_FAR_MM, _RING_SPREAD_MM = 80.0, 11.5
+# Radius of the circle that `sectors` shows, mm.
+_SECTOR_MM = 60.0
 # Radius about the centre that is mostly heart, mm, and which percentiles of it become these levels of 255.
 _HEART_MM = 36.0
 _PERCENTILES, _LEVELS = (3.0, 90.0), (16.0, 170.0)
@@ -44,6 +51,75 @@ def motion_centre(stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, flo
         at = np.array([near_HW.sum(axis=1) @ row_H, near_HW.sum(axis=0) @ col_W]) / total
         spread = _WINDOW_MM
     return float(at[0] / spacing_mm), float(at[1] / spacing_mm)
+
+
+def ring_centre(stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, float]:
+    """(row, column) of the left ventricle, in pixels from the middle of the picture: of a bright, even disc within a
+    dark ring, where something beats. (0, 0) for a picture without any.
+
+    What beats most is the blood of the right ventricle, so `motion_centre` lies between the two. Every place on a
+    coarse grid is asked how much darker the darkest point within a wall's reach is, in the direction where that is
+    least, and how even the disc is. The weights are those that find the left ventricle of `phantom.sketch` best.
+    """
+    S, T, H, W = stack_STHW.shape
+    near = np.arange(S // 5, max(S - S // 4, S // 5 + 1))
+    part = stack_STHW[near[np.unique(np.rint(np.linspace(0, len(near) - 1, 3)).astype(int))]].astype(np.float32)
+    frames_FHW = np.concatenate([part[:, 0], part[:, max(T * 3 // 8, min(1, T - 1))]])
+    range_SHW = part.max(axis=1) - part.min(axis=1)
+    range_SHW = np.maximum(range_SHW - np.percentile(range_SHW, 60, axis=(1, 2))[:, None, None], 0)
+    range_SHW = np.minimum(range_SHW / (np.percentile(range_SHW, 99, axis=(1, 2))[:, None, None] + 1e-6), 1)
+
+    angle_K1 = np.arange(16)[:, None] * (2 * np.pi / 16)
+    radius_R = np.arange(0, 51, 4.0) / spacing_mm
+    down_KR, right_KR = (np.rint(f(angle_K1) * radius_R).astype(int) for f in (np.sin, np.cos))
+    step, pad = max(round(6 / spacing_mm), 1), int(radius_R[-1]) + 1
+    row_Y, col_X = (np.arange(n // 2 % step, n, step) for n in (H, W))
+    row_Y, col_X = (c[np.abs(c - (n - 1) / 2) * spacing_mm < _FAR_MM] for c, n in ((row_Y, H), (col_X, W)))
+    place_C = ((row_Y + pad)[:, None] * (W + 2 * pad) + col_X + pad).ravel()
+    index_CKR = place_C[:, None, None] + down_KR * (W + 2 * pad) + right_KR
+
+    def around(pictures: np.ndarray) -> np.ndarray:
+        padded = np.pad(pictures, ((0, 0), (pad, pad), (pad, pad)), mode="edge")
+        return padded.reshape(len(pictures), -1)[:, index_CKR]
+
+    grey_FCKR, beats_FCR = around(frames_FHW), np.tile(around(range_SHW).mean(axis=2), (2, 1, 1))
+    count_R = np.arange(1, len(radius_R) + 1)
+    mean_FCR = grey_FCKR.mean(axis=2).cumsum(axis=2) / count_R
+    spread_FCR = np.sqrt(np.maximum((grey_FCKR**2).mean(axis=2).cumsum(axis=2) / count_R - mean_FCR**2, 0))
+    best_FC = np.zeros(mean_FCR.shape[:2])
+    for r in range(3, len(radius_R) - 2):
+        inside = mean_FCR[..., r - 2]
+        wall = grey_FCKR[..., r - 1 : r + 4].min(axis=3).max(axis=2)
+        score = (inside - wall - 1.4 * spread_FCR[..., r - 2]) / (inside + 20)
+        score *= np.minimum(inside / 120, 1) * (0.4 + beats_FCR[..., r - 2 : r + 2].mean(axis=2)) * (r / 5) ** 0.9
+        best_FC = np.maximum(best_FC, score)
+    row_mm, col_mm = (row_Y - (H - 1) / 2) * spacing_mm, (col_X - (W - 1) / 2) * spacing_mm
+    score_YX = best_FC.mean(axis=0).reshape(len(row_Y), len(col_X))
+    score_YX = score_YX * np.exp(-0.5 * (row_mm[:, None] ** 2 + col_mm**2) / _PRIOR_MM**2)
+    if not score_YX.max():
+        return 0.0, 0.0
+    y, x = np.unravel_index(score_YX.argmax(), score_YX.shape)
+    off2_YX = (row_mm[:, None] - row_mm[y]) ** 2 + (col_mm - col_mm[x]) ** 2
+    weight_YX = (score_YX * np.exp(-0.5 * off2_YX / _RING_SPREAD_MM**2)) ** 2
+    weight_YX = weight_YX / weight_YX.sum()
+    return float(weight_YX.sum(axis=1) @ row_mm / spacing_mm), float(weight_YX.sum(axis=0) @ col_mm / spacing_mm)
+
+
+# Centres by a digest of the stack: a study is shown many times, and the search costs more than all the rest of it.
+_CENTRES: dict[tuple[str, bytes, float], tuple[float, float]] = {}
+_MOST_CENTRES = 100_000
+
+
+def found_once(how: str, stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, float]:
+    """`motion_centre`, `ring_centre`, or the middle of the "image", remembered."""
+    if how == "image":
+        return 0.0, 0.0
+    key = (how, hashlib.blake2b(np.ascontiguousarray(stack_STHW), digest_size=16).digest(), spacing_mm)
+    if key not in _CENTRES:
+        if len(_CENTRES) >= _MOST_CENTRES:
+            _CENTRES.clear()
+        _CENTRES[key] = (ring_centre if how == "ring" else motion_centre)(stack_STHW, spacing_mm)
+    return _CENTRES[key]
 
 
 def heart_levels(stack_STHW: np.ndarray, centre: tuple[float, float], spacing_mm: float) -> np.ndarray:
@@ -83,3 +159,40 @@ def cut(frames_THW: np.ndarray, centre: tuple[float, float], size: int) -> np.nd
     if part.size:
         out[:, to_rows, to_cols] = part
     return out
+
+
+def sector_window(spacing_mm: float) -> int:
+    """Pixels of the square window that `sectors` reads."""
+    return 2 * (int(_SECTOR_MM / spacing_mm) + 1)
+
+
+def sectors(frames_THW: np.ndarray, size: int, patch: int, spacing_mm: float) -> np.ndarray:
+    """A window about the left ventricle by angle and radius, `T size size`: each patch of `patch` x `patch` pixels is
+    one sector of the circle, the patch's pixels its radii from the centre outwards, two neighbouring angles at each.
+
+    A patch is one token of the model, which so sees a piece of the wall and its cavity through the whole beat.
+    """
+    places, weights = _sector_table(frames_THW.shape[-1], size, patch, spacing_mm)
+    flat = frames_THW.reshape(len(frames_THW), -1)
+    out = np.full((len(flat), places.shape[1]), 0.5, np.float32)
+    for place, weight in zip(places, weights, strict=True):
+        out += flat[:, place] * weight
+    return out.astype(np.uint8).reshape(-1, size, size)
+
+
+@functools.cache
+def _sector_table(window: int, size: int, patch: int, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel of `sectors` the four pixels of the window it lies between, and their weights: `4 O` each."""
+    side = size // patch
+    sector = np.arange(side * side).reshape(side, 1, side, 1)
+    inside = np.arange(patch)[:, None] * patch + np.arange(patch)
+    inside = inside.reshape(1, patch, 1, patch)
+    angle = 2 * np.pi * (sector + 0.25 + 0.5 * (inside % 2)) / side**2
+    radius = (inside // 2 + 0.5) * (_SECTOR_MM / (patch**2 // 2)) / spacing_mm
+    middle = (window - 1) / 2
+    y, x = ((middle + radius * f(angle)).ravel() for f in (np.sin, np.cos))
+    top, left = (np.clip(np.floor(c).astype(int), 0, window - 2) for c in (y, x))
+    down, right = y - top, x - left
+    places = [(top + a) * window + left + b for a in (0, 1) for b in (0, 1)]
+    weights = [(down if a else 1 - down) * (right if b else 1 - right) for a in (0, 1) for b in (0, 1)]
+    return np.stack(places), np.stack(weights).astype(np.float32)

@@ -22,6 +22,13 @@ _ENHANCED = flags.DEFINE_bool("enhanced", False, "Enhanced multi-frame MR instea
 _SLICES = flags.DEFINE_integer("slices", 8, "Short-axis slices, base to apex.", lower_bound=3, upper_bound=40)
 _PHASES = flags.DEFINE_integer("phases", 20, "Frames of a cine.", lower_bound=4, upper_bound=100)
 _MATRIX = flags.DEFINE_integer("matrix", 128, "Rows and columns of a picture.", lower_bound=32, upper_bound=512)
+_VARIETY = flags.DEFINE_enum(
+    "variety",
+    study.VARIETIES[0],
+    list(study.VARIETIES),
+    "plain: whole bodies of a population, four views. sketch: short-axis stacks alone, of shapes, greys and scanners "
+    "drawn wider than life, for models that are to measure real hearts; --slices is then the most a stack has.",
+)
 _WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes; default: one a core. The files do not depend on it.", lower_bound=0
 )
@@ -44,6 +51,7 @@ def _settings() -> tuple[pathlib.Path, study.Settings]:
         slices=_SLICES.value,
         phases=_PHASES.value,
         matrix=_MATRIX.value,
+        variety=_VARIETY.value,
     )
 
 

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, render, reports, truth
+from preprocessing.phantom import dicom, render, reports, sketch, truth
 
 # Obviously invented, so that de-identification has something to take away and nobody is harmed if it does not.
 _FAMILY = ("Mockridge", "Fakenham", "Testwell", "Shamley", "Phantomas", "Dummont", "Specimann", "Placeholm")
@@ -24,9 +24,11 @@ _DESCRIPTIONS = {
     "philips": {"sax": ("sBTFE_BH SA", "B-TFE_SA_MS"), "2ch": ("sBTFE_BH_2ch",), "3ch": ("sBTFE_BH_3ch",),
                 "4ch": ("sBTFE_BH_4ch",), "silent": "sBTFE_BH", "scout": "SURVEY"},
 }  # fmt: skip
+# "plain": whole bodies of a population. "sketch": short-axis stacks alone, of shapes and greys wider than life.
+VARIETIES = ("plain", "sketch")
 # Each kind of chance has a stream of its own, so that more words or planes never change another patient's heart.
 _STREAM_PATIENT, _STREAM_BODY, _STREAM_PROGRESS, _STREAM_STUDY, _STREAM_PICTURES, _STREAM_FILES = range(6)
-_STREAM_REPORT, _STREAM_INDICATION, _STREAM_LETTER = range(6, 9)
+_STREAM_REPORT, _STREAM_INDICATION, _STREAM_LETTER, _STREAM_SKETCH = range(6, 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Settings:
     slices: int = 8
     phases: int = 20
     matrix: int = 128
+    variety: str = "plain"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +157,8 @@ def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str)
 
 def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str, object], dict[str, object]]:
     """Writes the files of one study under `out` and returns its rows of reports.csv and truth.csv."""
+    if settings.variety == "sketch":
+        return _make_sketch(settings, visit, out)
     built, who, prior = draw(settings, visit)
     rng = _stream(settings, _STREAM_FILES, visit.patient, visit.visit)
     folder = out / "dicom" / dicom.file_name(who.study_uid)
@@ -170,6 +175,25 @@ def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str,
     )
     ids = {"study_uid": who.study_uid, "patient_id": who.patient_id}
     return {**ids, "report": text, "group": built.targets.group}, {**ids, **truth_row(who, built)}
+
+
+def _make_sketch(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str, object], dict[str, object]]:
+    """A study of a drawn heart: one stack, and a report of what was measured."""
+    _, who, _ = draw(settings, visit)
+    rng = _stream(settings, _STREAM_SKETCH, visit.patient, visit.visit)
+    stack = sketch.draw_stack(rng, slices=settings.slices, phases=settings.phases, size=settings.matrix)
+    folder = out / "dicom" / dicom.file_name(who.study_uid)
+    folder.mkdir(parents=True)
+    interval = float(rng.uniform(550.0, 1200.0))
+    times, interval = _times(rng, interval, len(stack.planes), settings.phases)
+    text = _DESCRIPTIONS[who.vendor]["sax"][0]
+    write = dicom.write_enhanced if settings.enhanced else dicom.write_classic
+    write(folder, who, dicom.SeriesPlan(text, stack.planes, stack.frames, times, interval), 1, rng)
+    ids = {"study_uid": who.study_uid, "patient_id": who.patient_id}
+    common = {"sex": who.sex, "age": who.age, "vendor": who.vendor}
+    said = f"FINDINGS: Left ventricular ejection fraction {stack.truth['lvef']:.0f} percent."
+    numbers = {name: value if isinstance(value, str) else f"{value:.4f}" for name, value in stack.truth.items()}
+    return {**ids, "report": said, "group": stack.truth["group"]}, {**ids, **common, **numbers}
 
 
 def sections_of(settings: Settings, visit: Visit, built: truth.Truth, prior: str) -> reports.Sections:

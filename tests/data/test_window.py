@@ -82,3 +82,70 @@ def test_draws_differ_and_evaluation_does_not():
     assert np.abs(draws[0].astype(int) - draws[2]).mean() > 2
     plain = [transforms.study_arrays(one, data, video, None)["video_BVTHW"] for _ in range(2)]
     np.testing.assert_array_equal(plain[0], plain[1])
+
+
+def ventricles(row: float, col: float) -> np.ndarray:
+    """A left ventricle at (row, col) pixels off the middle, its wall, and a right ventricle beside it that beats more:
+    `4 8 72 72`."""
+    y, x = np.mgrid[:72, :72] - 35.5
+    beat = np.cos(2 * np.pi * np.arange(8) / 8)[:, None, None]
+    left = np.hypot(y - row, x - col)
+    frames = np.full((8, 72, 72), 15.0)
+    frames[np.hypot(y - row, x - col + 12) < 9 + 3 * beat] = 200.0
+    frames[np.broadcast_to(left < 13, frames.shape)] = 60.0
+    frames[left < 8 + beat] = 170.0
+    noise = np.random.default_rng(0).normal(0, 3, (4, *frames.shape))
+    return np.clip(frames + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("at", [(0.0, 0.0), (7.0, 10.0), (-12.0, 5.0)])
+def test_the_ring_is_that_of_the_left_ventricle_although_the_right_one_moves_more(at):
+    np.testing.assert_allclose(window.ring_centre(ventricles(*at), SPACING), at, atol=2.0)
+    assert np.hypot(*(np.array(window.motion_centre(ventricles(*at), SPACING)) - at)) > 4
+
+
+def test_no_ring_leaves_the_window_in_the_middle():
+    assert window.ring_centre(np.full((2, 5, 40, 40), 7, np.uint8), SPACING) == (0.0, 0.0)
+    assert all(np.isfinite(window.ring_centre(np.zeros((1, 1, 8, 8), np.uint8), SPACING)))
+
+
+def test_a_centre_is_searched_for_once(monkeypatch):
+    stack, calls = ventricles(2, 2), []
+    monkeypatch.setattr(window, "ring_centre", lambda *_: calls.append(0) or (1.0, 2.0))
+    assert [window.found_once("ring", stack, 2.9) for _ in range(3)] == [(1.0, 2.0)] * 3
+    assert len(calls) == 1 and window.found_once("image", stack, 2.9) == (0.0, 0.0)
+
+
+def test_a_patch_is_a_sector_from_the_centre_outwards():
+    size, patch = 32, 8
+    n = window.sector_window(SPACING)
+    y, x = np.mgrid[:n, :n] - (n - 1) / 2
+    by_radius = np.clip(4 * np.hypot(y, x), 0, 255).astype(np.uint8)[None]
+    to_the_right = np.where(x > 0, 200, 0).astype(np.uint8)[None]
+
+    def tokens(picture: np.ndarray) -> np.ndarray:
+        seen = window.sectors(picture, size, patch, SPACING)[0].astype(float)
+        return seen.reshape(4, patch, 4, patch).transpose(0, 2, 1, 3).reshape(16, patch * patch)
+
+    profile = tokens(by_radius)
+    assert np.abs(profile - profile.mean(0)).max() < 8 and (np.diff(profile.mean(0)[::2]) > 0).all()
+    bright = tokens(to_the_right).mean(1) > 100
+    assert bright.tolist() == [*[True] * 4, *[False] * 8, *[True] * 4]
+
+
+def test_sectors_are_shown_instead_of_the_picture():
+    data = dataclasses.replace(PLAIN, centre="ring", layout="sectors", brightness="heart")
+    video = VideoConfig(image_size=32, frames=8, patch=8)
+    seen = [transforms.study_arrays(example(ventricles(*at)), data, video, None) for at in ((0, 0), (9, -6))]
+    a, b = (each["video_BVTHW"].astype(float) for each in seen)
+    assert a.shape == (1, 8, 32, 32) and np.abs(a - b).mean() < 12
+
+
+def test_a_cine_of_two_phases_is_held_and_begins_with_the_fuller_one():
+    data = dataclasses.replace(PLAIN, centre="ring", layout="sectors", brightness="heart")
+    video = VideoConfig(image_size=32, frames=10, patch=8)
+    stack = ventricles(0, 0)[:, [4, 0]]  # the end of systole first
+    seen = transforms.study_arrays(example(stack), data, video, None)
+    level = seen["video_BVTHW"][0].astype(float).mean((1, 2))
+    assert seen["video_mask_BVT"].all()
+    assert (level[[0, 1, 2, 8, 9]] > level[3:8].max() + 2).all()
