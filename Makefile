@@ -52,11 +52,9 @@ lint: .venv/.dev
 faults: .venv/.dev
 	$(PY) -m pytest -m slow $(ARGS)
 
-## make bench   side by side with what others do: preprocessing, retrieval, reading (minutes, an idle machine)
+## make bench   side by side with what others do, into docs/benchmarks.md (an hour on an idle machine)
 bench: .venv/.dev
-	$(PY) -m bench.preprocess
-	$(PY) -m bench.retrieval
-	$(PY) -m bench.reader
+	$(PY) -m bench --fresh --out docs/benchmarks.md
 
 ## make locks   resolve requirements/*.txt anew from pyproject.toml
 locks: $(UV)

@@ -5,6 +5,11 @@ One core, CPU-seconds, in pairs A B A B on the same warm files: the wall clock o
 A, the floor: `pydicom.dcmread(...).pixel_array`, stretched between its extremes to uint8, one `.npy` a study: no order,
 no view, no spacing, no de-identification, nothing checked. B, ours: headers, pixels, assembly, views, resampling,
 scrubbing, and the work file of each study, from which records are written.
+
+Two ways of the field beside them, written here after what is known of them (no code of theirs is run; neither checks,
+orders or de-identifies anything): `hdf5`, the grey way of cmr_toolkit: pydicom, every frame resized to the model's 128
+pixels, one uncompressed HDF5 file a study; `mp4`: the floor's `.npy` and an mp4 (H.264, its fastest preset) a study.
+The latter wants PyAV, which the project has not: `pip install --no-deps --target /tmp/av av`, and `--av /tmp/av`.
 """
 
 import argparse
@@ -13,16 +18,19 @@ import os
 import resource
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import imagecodecs
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, RLELossless
 from threadpoolctl import threadpool_limits
@@ -37,6 +45,7 @@ _ENCODERS: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
     "JPEG-lossless": (_JPEG + "70", lambda a: imagecodecs.jpeg8_encode(a, lossless=True, predictor=1)),
     "J2K": (_JPEG + "90", lambda a: imagecodecs.jpeg2k_encode(a, codecformat="j2k", reversible=True, level=0)),
 }
+IMAGE_SIZE = 128
 _REPORT = Report("FINDINGS: Normal left ventricle. IMPRESSION: Normal study.", "", ())
 
 
@@ -81,17 +90,54 @@ def compress(source: Path, target: Path, codec: str) -> None:
         data.save_as(target)
 
 
-def floor(folder: Path, out: Path) -> int:
-    """Plain pydicom; returns the number of studies."""
+def grey(folder: Path) -> list[list[np.ndarray]]:
+    """Plain pydicom: the frames of each study, `T H W` a file, as uint8 between the file's extremes."""
     studies: dict[str, list[np.ndarray]] = defaultdict(list)
     with scan.quiet_pydicom():
         for path in files_below(folder):
             data = pydicom.dcmread(folder / path)
             values = data.pixel_array.astype(np.float32)
             low, high = values.min(), values.max()
-            studies[data.StudyInstanceUID].append(((values - low) * (255 / max(high - low, 1))).astype(np.uint8))
-    for number, frames in enumerate(studies.values()):
+            whole = ((values - low) * (255 / max(high - low, 1))).astype(np.uint8)
+            studies[data.StudyInstanceUID].append(whole.reshape(-1, *whole.shape[-2:]))
+    return list(studies.values())
+
+
+def floor(folder: Path, out: Path) -> int:
+    """Plain pydicom; returns the number of studies."""
+    studies = grey(folder)
+    for number, frames in enumerate(studies):
         np.save(out / f"{number}.npy", np.concatenate([frame.reshape(-1) for frame in frames]))
+    return len(studies)
+
+
+def resized(frames: list[np.ndarray]) -> np.ndarray:
+    square = (IMAGE_SIZE, IMAGE_SIZE)
+    return np.stack(
+        [np.asarray(Image.fromarray(one).resize(square, Image.Resampling.BILINEAR)) for file in frames for one in file]
+    )
+
+
+def hdf5(folder: Path, out: Path) -> int:
+    studies = grey(folder)
+    for number, frames in enumerate(studies):
+        with h5py.File(out / f"{number}.h5", "w") as file:
+            file.create_dataset("frames", data=resized(frames))
+    return len(studies)
+
+
+def mp4(folder: Path, out: Path) -> int:
+    import av  # pyright: ignore[reportMissingImports]
+
+    studies = grey(folder)
+    for number, frames in enumerate(studies):
+        np.save(out / f"{number}.npy", np.concatenate([frame.reshape(-1) for frame in frames]))
+        with av.open(str(out / f"{number}.mp4"), "w") as file:
+            stream = file.add_stream("libx264", rate=25, options={"preset": "ultrafast", "threads": "1"})
+            stream.width, stream.height, stream.pix_fmt = IMAGE_SIZE, IMAGE_SIZE, "yuv420p"
+            for one in resized(frames):
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(one, format="gray")))
+            file.mux(stream.encode(None))
     return len(studies)
 
 
@@ -105,7 +151,7 @@ def tasks_of(folder: Path) -> list[process.Task]:
 
 
 def settings_for(folder: Path, out: Path) -> process.Settings:
-    return process.Settings(root=folder, work_dir=out, key=b"k" * 32, image_size=128, spacing_mm=1.5)
+    return process.Settings(root=folder, work_dir=out, key=b"k" * 32, image_size=IMAGE_SIZE, spacing_mm=1.5)
 
 
 def ours(folder: Path, out: Path) -> int:
@@ -125,24 +171,23 @@ def cpu_s(run: Callable[[Path, Path], int], folder: Path, scratch: Path) -> tupl
     return spent, studies
 
 
-def against_floor(folder: Path, scratch: Path, pairs: int) -> dict[str, float]:
-    """Studies a CPU-second of both, and the median over the pairs of ours / floor."""
-    for run in (floor, ours):  # warm: files, imports, tables
+def against_others(folder: Path, scratch: Path, pairs: int, others: Sequence[str]) -> dict[str, Any]:
+    """Studies a CPU-second of ours and of each other way, best of the rounds; of each other way the paired ratios of
+    ours to it: lowest, median, highest."""
+    ways: dict[str, Callable[[Path, Path], int]] = {"ours": ours, "floor": floor, "hdf5": hdf5, "mp4": mp4}
+    ways = {name: ways[name] for name in ("ours", *others)}
+    for run in ways.values():  # warm: files, imports, tables
         cpu_s(run, folder, scratch)
-    spent = [(cpu_s(floor, folder, scratch), cpu_s(ours, folder, scratch)) for _ in range(pairs)]
-    studies = spent[0][1][1]
-    if any(a[1] != b[1] for a, b in spent):
-        raise SystemExit("floor and ours did not do the same studies")
-    ratios = [a[0] / b[0] for a, b in spent]
-    return {
-        "files": len(files_below(folder)),
-        "studies": studies,
-        "floor_studies_per_s": studies / min(a[0] for a, _ in spent),
-        "ours_studies_per_s": studies / min(b[0] for _, b in spent),
-        "ratio_median": statistics.median(ratios),
-        "ratio_worst": min(ratios),
-        "ratio_best": max(ratios),
-    }
+    rounds = [{name: cpu_s(run, folder, scratch) for name, run in ways.items()} for _ in range(pairs)]
+    if len({studies for one in rounds for _, studies in one.values()}) != 1:
+        raise SystemExit("the ways did not do the same studies")
+    studies = rounds[0]["ours"][1]
+    out: dict[str, Any] = {"files": len(files_below(folder)), "studies": studies}
+    out["studies_per_s"] = {name: studies / min(one[name][0] for one in rounds) for name in ways}
+    for name in others:
+        ratios = [one[name][0] / one["ours"][0] for one in rounds]
+        out[f"ours_to_{name}"] = [min(ratios), statistics.median(ratios), max(ratios)]
+    return out
 
 
 def scaling(folder: Path, scratch: Path, pairs: int, copies: int) -> dict[str, float]:
@@ -183,18 +228,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.preprocess", description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--frames", type=int, default=120, help="of each compressed corpus")
+    parser.add_argument("--av", type=Path, default=Path("/tmp/av"), help="folder with PyAV")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     given = parser.parse_args()
+    others = ["floor", "hdf5"]
+    if (given.av / "av").is_dir():
+        sys.path.append(str(given.av))
+        others.append("mp4")
+    else:
+        print(f"no PyAV in {given.av}: npy + mp4 left out (pip install --no-deps --target {given.av} av)")
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         scratch = Path(name)
         folders = corpora(scratch, given.frames)
         for corpus, folder in folders.items():
-            figures[corpus] = one = against_floor(folder, scratch, given.pairs)
-            print(
-                f"{corpus:28} floor {one['floor_studies_per_s']:7.2f}  ours {one['ours_studies_per_s']:7.2f} studies/s"
-                f"  ratio {one['ratio_median']:.2f} ({one['ratio_worst']:.2f} to {one['ratio_best']:.2f})", flush=True
-            )  # fmt: skip
+            figures[corpus] = one = against_others(folder, scratch, given.pairs, others)
+            rates = "  ".join(f"{name} {rate:.2f}" for name, rate in one["studies_per_s"].items())
+            ratios = {name: one[f"ours_to_{name}"] for name in others}
+            said = ", ".join(f"{b:.2f} ({a:.2f} to {c:.2f}) times {name}" for name, (a, b, c) in ratios.items())
+            print(f"{corpus:28} studies a CPU-second: {rates}; ours is {said}", flush=True)
         figures["scaling"] = one = scaling(folders["raw, phantom"], scratch, given.pairs, copies=4)
         print(
             f"1 -> 2 workers: {one['speedup_best']:.2f} at best, {one['speedup_median']:.2f} in the middle", flush=True

@@ -33,3 +33,20 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
         scores = jnp.where(mask[..., None, None, :], scores, jnp.full_like(scores, jnp.finfo(scores.dtype).min))
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("...nls,...snk->...lnk", weights, v)
+
+
+def split_heads(qkv: jax.Array, heads: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries, keys and values `... N K` of their joint projection `... 3NK`.
+
+    A split, because its gradient is one concatenation; that of three slices is a sum of three padded arrays, which the
+    compiler for CPUs computes once for each of its users.
+    """
+    q, k, v = (part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(qkv, 3, axis=-1))
+    return q, k, v
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Exact GELU by erf, as PyTorch has it. By erfc, as jax.nn.gelu has it, it is a tenth of an ulp of 1 nearer to the
+    truth far below zero, and costs twice as much on a CPU."""
+    half, root = jnp.asarray(0.5, x.dtype), jnp.asarray(0.5**0.5, x.dtype)
+    return half * x * (jnp.asarray(1.0, x.dtype) + jax.lax.erf(x * root))

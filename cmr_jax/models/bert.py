@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cmr_jax.config import TextConfig
-from cmr_jax.models.attention import attend, layer_norm, wide
+from cmr_jax.models.attention import attend, gelu, layer_norm, split_heads, wide
 from cmr_jax.models.layers import Constrain, Stack, dropout, linear, masked_mean
 
 
@@ -25,12 +25,11 @@ class BertBlock(nnx.Module):
     def __call__(self, x_BLD: jax.Array, mask_BL: jax.Array, *, key: jax.Array | None) -> jax.Array:
         B, L, D = x_BLD.shape
         keys = (None,) * 2 if key is None else jax.random.split(key, 2)
-        qkv_BL3NK = self.qkv(x_BLD).reshape(B, L, 3, self.heads, D // self.heads)
-        q, k, v = (qkv_BL3NK[:, :, i] for i in range(3))
+        q, k, v = split_heads(self.qkv(x_BLD), self.heads)
         mixed_BLNK = attend(q, k, v, mask_BL)
         update = dropout(self.out(mixed_BLNK.reshape(B, L, D)), self.rate, keys[0])
         x_BLD = self.attention_norm(x_BLD + update).astype(x_BLD.dtype)
-        hidden = jax.nn.gelu(self.up(x_BLD), approximate=False)
+        hidden = gelu(self.up(x_BLD))
         return self.mlp_norm(x_BLD + dropout(self.down(hidden), self.rate, keys[1])).astype(x_BLD.dtype)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from cmr_jax.config import VideoConfig
-from cmr_jax.models.attention import attend, layer_norm, wide
+from cmr_jax.models.attention import attend, gelu, layer_norm, split_heads, wide
 from cmr_jax.models.layers import Constrain, Stack, dropout, linear
 
 # Of ImageNet, on three channels; a grey pixel is the same in all of them.
@@ -32,20 +32,22 @@ class DividedAttention(nnx.Module):
         """`B 1+TP D` to the same; token 0 is CLS, then patch after patch, frame after frame."""
         B, S, D = x_BSD.shape
         N, K, P = self.heads, D // self.heads, (S - 1) // frames
-        qkv_BS3NK = self.qkv(x_BSD).reshape(B, S, 3, N, K)
-        q, k, v = (qkv_BS3NK[:, :, i] for i in range(3))
-        cls_B1NK = attend(q[:, :1], k, v)
+        q, k, v = split_heads(self.qkv(x_BSD), N)
 
-        def grouped(x_BSNK: jax.Array) -> jax.Array:
-            x_BTPNK = x_BSNK[:, 1:].reshape(B, frames, P, N, K)
-            return x_BTPNK.swapaxes(1, 2) if along_time else x_BTPNK
+        def grouped(x_BSNK: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """CLS `B 1 N K`, and the patch tokens in their groups."""
+            first, rest = jnp.split(x_BSNK, [1], axis=1)
+            x_BTPNK = rest.reshape(B, frames, P, N, K)
+            return first, x_BTPNK.swapaxes(1, 2) if along_time else x_BTPNK
 
         def with_cls(x_BSNK: jax.Array) -> jax.Array:
-            group = grouped(x_BSNK)
-            first = jnp.broadcast_to(x_BSNK[:, None, :1], (*group.shape[:2], 1, N, K))
+            first, group = grouped(x_BSNK)
+            first = jnp.broadcast_to(first[:, None], (*group.shape[:2], 1, N, K))
             return jnp.concatenate([first, group], axis=2)
 
-        mixed = attend(grouped(q), with_cls(k), with_cls(v))
+        cls_q, group_q = grouped(q)
+        cls_B1NK = attend(cls_q, k, v)
+        mixed = attend(group_q, with_cls(k), with_cls(v))
         mixed = (mixed.swapaxes(1, 2) if along_time else mixed).reshape(B, S - 1, N, K)
         return self.out(jnp.concatenate([cls_B1NK, mixed], axis=1).reshape(B, S, D))
 
@@ -83,7 +85,7 @@ class ReleasedBlock(nnx.Module):
         timed = x_BSD + dropout(self.time(self.time_norm(x_BSD), frames, along_time=True), self.rate, keys[0])
         spaced = self.space(self.space_norm(timed), frames, along_time=False)
         x_BSD = x_BSD + dropout(spaced, self.rate, keys[1])
-        hidden = jax.nn.gelu(self.up(self.mlp_norm(x_BSD)), approximate=False)
+        hidden = gelu(self.up(self.mlp_norm(x_BSD)))
         return x_BSD + dropout(self.down(hidden), self.rate, keys[2])
 
 

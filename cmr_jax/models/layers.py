@@ -9,15 +9,24 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cmr_jax.models.attention import attend
+from cmr_jax.models.attention import attend, split_heads
 
 Constrain = Callable[[jax.Array], jax.Array]
+
+
+class Linear(nnx.Linear):
+    """A linear layer that takes all tokens as the rows of one matrix: with more axes than two the compiler for CPUs
+    copies both factors of the weight's gradient, transposed, before it multiplies them (docs/performance.md)."""
+
+    def __call__(self, inputs: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), *args, **kwargs)
+        return rows.reshape(*inputs.shape[:-1], -1)
 
 
 def linear(d_in: int, d_out: int, dtype: Any, rngs: nnx.Rngs, *, zero: bool = False, bias: bool = True) -> nnx.Linear:
     """A linear layer, drawn normal(0.02) as in ViT and BERT, or zero."""
     init = nnx.initializers.zeros_init() if zero else nnx.initializers.truncated_normal(0.02)
-    return nnx.Linear(d_in, d_out, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
+    return Linear(d_in, d_out, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
 
 
 def norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -46,8 +55,7 @@ class Attention(nnx.Module):
         `along_time` attends over T of `M T P D`, mask `M T`. The compiler folds that swap of axes into the layout that
         the products want anyway: 10 % less CPU time than swapping the tokens (jax.nn.dot_product_attention: 14 % more).
         """
-        heads = self.qkv(x).reshape(*x.shape[:-1], 3, self.heads, x.shape[-1] // self.heads)
-        q, k, v = (heads[..., i, :, :] for i in range(3))
+        q, k, v = split_heads(self.qkv(x), self.heads)
         if along_time:
             q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))
             mask = None if mask is None else mask[:, None]

@@ -1,0 +1,41 @@
+"""The benches' own arithmetic: pairs, shares, the page."""
+
+import pytest
+
+from bench import __main__ as bench
+from bench import growth, step
+
+
+def _runs(seconds: list[float], loss: float = 2.0):
+    return [{"cpu_s": one, "loss": loss} for one in seconds]
+
+
+def _row(loss: float = 2.0):
+    found = {"ours": _runs([1.0, 2.0, 6.0]), "torch": _runs([2.0, 2.0, 3.0], loss)}
+    return step.row("small", "train", 4, 8e9, found, {"ours": 2**30, "torch": 2**31}, [8e9] * 3)
+
+
+def test_ratios_are_of_pairs():
+    row = _row()
+    assert row["ratio"] == [0.5, 1.0, 2.0]
+    assert row["ours"]["cpu_s"] == [1.0, 2.0, 6.0]
+    assert row["ours"]["share_of_gemm"] == 0.5
+    assert row["peak_ratio"] == 0.5
+
+
+def test_another_function_is_no_peer():
+    with pytest.raises(SystemExit, match="not the same function"):
+        _row(loss=2.01)
+
+
+def test_the_page_says_what_was_reached_and_what_was_not_run():
+    page = bench.page({"step": [_row()]}, {"step": "small train"}, "A note.")
+    assert "small 1.00 (0.50 to 2.00), medium: not measured" in page
+    assert "| warm start to the demo's first step: < 15 CPU-s | not measured in this run |" in page
+    assert "A note." in page and page.count("Not run.") == len(bench.BENCHES) - 1
+
+
+def test_what_grows_in_line_with_size_has_the_exponent_one():
+    rows = [{"size": n, "flops": 3.0 * n, "cpu_s": [0.0, 2.0 * n * n, 9.0]} for n in (2, 8)]
+    assert growth.exponent(rows, "flops") == pytest.approx(1)
+    assert growth.exponent(rows, "cpu_s") == pytest.approx(2)

@@ -1,0 +1,60 @@
+"""What keeps a training step cheap on CPUs, counted in its traced program (docs/performance.md)."""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.extend import core
+
+from cmr_jax.models import cmrclip
+from cmr_jax.models.attention import gelu, split_heads
+from cmr_jax.models.flops import _inside, _shape
+from cmr_jax.models.layers import Mlp
+
+
+def _equations(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+    inner = [one for equation in jaxpr.eqns for body in _inside(equation.params) for one in _equations(body)]
+    return [*jaxpr.eqns, *inner]
+
+
+def _gradient(module: nnx.Module, *shape: int, **how) -> list[core.JaxprEqn]:
+    graphdef, state = nnx.split(module)
+
+    def total(state, x, *args):
+        return nnx.merge(graphdef, state)(x, *how.get("args", ()), **how.get("kwargs", {})).sum()
+
+    return _equations(jax.make_jaxpr(jax.grad(total, (0, 1)))(state, jnp.ones(shape)).jaxpr)
+
+
+def test_linear_layers_multiply_matrices_both_ways():
+    """With more axes than two, XLA:CPU copies both factors of a weight's gradient, transposed."""
+    dots = [e for e in _gradient(Mlp(8, 32, jnp.float32, nnx.Rngs(0)), 2, 5, 8) if e.primitive.name == "dot_general"]
+    assert len(dots) == 6
+    assert {len(_shape(v)) for e in dots for v in e.invars} == {2}
+
+
+@pytest.mark.parametrize("along_time", [True, False])
+def test_the_gradient_of_attention_pads_nothing(along_time: bool):
+    """A sum of padded arrays stands where slices of queries, keys and values come back together; splits have none."""
+    attention = cmrclip.DividedAttention(8, 2, jnp.float32, nnx.Rngs(0))
+    equations = _gradient(attention, 2, 1 + 3 * 4, 8, args=(3,), kwargs={"along_time": along_time})
+    count = collections.Counter(e.primitive.name for e in equations)
+    assert count["pad"] == 0 and count["dot_general"] > 0
+
+
+def test_split_heads_is_the_split_of_the_joint_projection():
+    qkv = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3 * 8)), jnp.float32)
+    for i, part in enumerate(split_heads(qkv, 2)):
+        np.testing.assert_array_equal(part, qkv.reshape(2, 5, 3, 2, 4)[:, :, i])
+
+
+@pytest.mark.parametrize(("x64", "limit"), [(False, 3e-7), (True, 1e-15)])
+def test_gelu_is_exact(x64: bool, limit: float):
+    with jax.enable_x64(x64):
+        x = jnp.linspace(-9, 9, 2001)
+        assert gelu(x).dtype == x.dtype
+        assert np.abs(gelu(x) - jax.nn.gelu(x, approximate=False)).max() <= 9 * limit
+    assert gelu(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
