@@ -36,14 +36,17 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={max(SIZES['devices'])}"
     figures: dict[str, list[dict[str, Any]]] = {}
     for what in options.what.split(","):
-        figures[what] = [measure(what, size, options.rounds) for size in SIZES[what]]
-        fits = {name: exponent(figures[what], name) for name in ("flops", "temporary_bytes", "cpu_s")}
-        for row in figures[what]:
+        figures[what] = []
+        for size in SIZES[what]:
+            row = measure(what, size, options.rounds)
+            figures[what].append(row)
             low, middle, high = row["cpu_s"]
             print(
                 f"{what} {row['size']:4}: {row['flops'] / 1e9:.2f} GFLOP, {row['temporary_bytes'] / 2**20:.0f} MiB of"
-                f" temporaries a device, {middle:.2f} ({low:.2f} to {high:.2f}) CPU-s"
+                f" temporaries a device, {middle:.2f} ({low:.2f} to {high:.2f}) CPU-s",
+                flush=True,
             )
+        fits = {name: exponent(figures[what], name) for name in ("flops", "temporary_bytes", "cpu_s")}
         print(f"{what}: grows as its power " + ", ".join(f"{x:.2f} ({name})" for name, x in fits.items()), flush=True)
         if options.out:
             plot(what, figures[what], options.out / f"growth_{what}.svg")

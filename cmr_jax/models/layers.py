@@ -1,8 +1,10 @@
 """The parts that both towers are made of. Parameters are float32; products run in the compute dtype; norms, softmax
 and pooling run in float32."""
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,11 +16,28 @@ from cmr_jax.models.attention import attend, split_heads
 Constrain = Callable[[jax.Array], jax.Array]
 
 
-class Linear(nnx.Linear):
-    """A linear layer that takes all tokens as the rows of one matrix: with more axes than two the compiler for CPUs
-    copies both factors of the weight's gradient, transposed, before it multiplies them (docs/performance.md)."""
+_ROWS = contextvars.ContextVar("_ROWS", default=False)
 
+
+@contextlib.contextmanager
+def tokens_as_rows(wanted: bool) -> Iterator[None]:
+    """What is traced within has its linear layers take all tokens as the rows of one matrix.
+
+    With more axes than two the compiler for CPUs copies both factors of a weight's gradient, transposed, before it
+    multiplies them. For TPUs it is the reshape that costs copies, wherever a study's tokens are no multiple of a tile's
+    eight rows (docs/performance.md): so the step asks for it where its devices are CPUs.
+    """
+    before = _ROWS.set(wanted)
+    try:
+        yield
+    finally:
+        _ROWS.reset(before)
+
+
+class Linear(nnx.Linear):
     def __call__(self, inputs: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        if not _ROWS.get():
+            return super().__call__(inputs, *args, **kwargs)
         rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), *args, **kwargs)
         return rows.reshape(*inputs.shape[:-1], -1)
 
