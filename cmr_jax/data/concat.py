@@ -91,7 +91,8 @@ def study_arrays(
         out_THW[where] = transforms.fit(frames_THW, size, factor)
         mask_T[where] = True
     if rng is not None:  # one shift and gain for the whole clip, black frames stay black
-        out_THW = np.where(mask_T[:, None, None], transforms.augment(out_THW, data, rng), np.uint8(0))
+        shown_THW = transforms.augment(out_THW, data, rng, transforms.draw_pose(data, rng))
+        out_THW = np.where(mask_T[:, None, None], shown_THW, np.uint8(0))
     return {
         "video_BVTHW": out_THW[None],
         "video_mask_BVT": mask_T[None],

@@ -148,19 +148,31 @@ def view_of(stack_STHW: np.ndarray, factor: float, spacing: float, size: int, da
     return View(k, size, centre, levels)
 
 
-def augment(frames_THW: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
-    """The same small shift, gain, turn and scale for every frame of a cine; never a mirror, which would be another
-    heart."""
+def draw_pose(config: DataConfig, rng: np.random.Generator) -> tuple[float, float] | None:
+    """Degrees and scale that a study is shown in; None where the config asks for neither.
+
+    One draw a study: its slices are of one heart, which has one size. (A shift may differ from slice to slice, as
+    breath-holds do.)
+    """
+    if not (config.rotate_degrees or config.scale):
+        return None
+    turn, grow = rng.uniform(-1, 1, 2)
+    # As likely so many times larger as so many times smaller.
+    return config.rotate_degrees * float(turn), (1.0 + config.scale) ** float(grow)
+
+
+def augment(
+    frames_THW: np.ndarray, config: DataConfig, rng: np.random.Generator, pose: tuple[float, float] | None
+) -> np.ndarray:
+    """The same small shift and gain for every frame of a cine, and the study's pose; never a mirror, which would be
+    another heart."""
     if config.intensity:
         gain = 1.0 + config.intensity * rng.uniform(-1, 1)
         table = np.clip(np.arange(256, dtype=np.uint8) * np.float32(gain), 0, 255).astype(np.uint8)
         frames_THW = table.take(frames_THW)
     dy, dx = rng.integers(-config.shift_px, config.shift_px + 1, 2) if config.shift_px else (0, 0)
-    if config.rotate_degrees or config.scale:
-        turn, grow = rng.uniform(-1, 1, 2)
-        # As likely so many times larger as so many times smaller.
-        size = (1.0 + config.scale) ** float(grow)
-        return warp(frames_THW, config.rotate_degrees * float(turn), size, (-int(dy), -int(dx)))
+    if pose is not None:
+        return warp(frames_THW, *pose, (-int(dy), -int(dx)))
     if config.shift_px:
         pad = config.shift_px
         padded = np.pad(frames_THW, ((0, 0), (pad, pad), (pad, pad)))
@@ -210,6 +222,7 @@ def study_arrays(
     # One start for all series: they are phases of one heartbeat and must stay aligned.
     roll = rng.random() if rng is not None and data.phase_roll else 0.0
     how = distort.draw(data, rng) if rng is not None and distort.wanted(data) else None
+    pose = draw_pose(data, rng) if rng is not None else None
     seen: dict[int, View | None] = {}
     for v, plane in enumerate(planes):
         if plane is None:
@@ -230,7 +243,7 @@ def study_arrays(
         if how is not None and rng is not None:
             frames = distort.shade(frames, how, rng)
         if rng is not None:
-            frames = augment(frames, data, rng)
+            frames = augment(frames, data, rng, pose)
         if data.layout == "sectors":
             frames = window.sectors(frames, size, video.patch, data.spacing_mm)
         video_VTHW[v, : len(frames)] = frames

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -22,6 +24,12 @@ def _example(*series: tuple[str, int, int], size: int = 8) -> dict:
         "series/phases": np.array([t for _, _, t in series]),
         "series/spacing_mm": np.ones(len(series), np.float32),
     }
+
+
+def _shown(frames: np.ndarray, config: DataConfig, seed: int) -> np.ndarray:
+    """As training shows a cine of a study."""
+    rng = np.random.default_rng(seed)
+    return transforms.augment(frames, config, rng, transforms.draw_pose(config, rng))
 
 
 def test_slices_are_spread_over_the_stack_and_views_kept_apart():
@@ -117,7 +125,7 @@ def test_augmentation_moves_all_frames_alike_and_never_mirrors():
     frames = np.zeros((2, 16, 16), np.uint8)
     frames[:, 4, 5], frames[:, 4, 10] = 100, 200
     for seed in range(20):
-        out = transforms.augment(frames, DataConfig(shift_px=2), np.random.default_rng(seed))
+        out = _shown(frames, DataConfig(shift_px=2), seed)
         np.testing.assert_array_equal(out[0], out[1])
         (dim,), (bright,) = (np.argwhere((out[0] > lo) & (out[0] <= hi)) for lo, hi in ((50, 125), (160, 255)))
         assert (bright - dim).tolist() == [0, 5]
@@ -205,7 +213,7 @@ def test_turn_and_scale_stay_in_their_range_and_are_one_for_all_frames():
     config = DataConfig(shift_px=0, intensity=0.0, rotate_degrees=20.0, scale=0.25)
     angles, radii = [], []
     for seed in range(60):
-        frames = transforms.augment(np.stack([spot, spot]), config, np.random.default_rng(seed))
+        frames = _shown(np.stack([spot, spot]), config, seed)
         np.testing.assert_array_equal(frames[0], frames[1])
         weight = frames[0] / frames[0].sum()
         down, right = (weight * y).sum(), (weight * x).sum()
@@ -214,7 +222,7 @@ def test_turn_and_scale_stay_in_their_range_and_are_one_for_all_frames():
     assert -20.5 < min(angles) < -15 and 15 < max(angles) < 20.5
     assert 0.79 < min(radii) < 0.85 and 1.18 < max(radii) < 1.26
     with_none = DataConfig(shift_px=0, intensity=0.0)
-    np.testing.assert_array_equal(transforms.augment(spot[None], with_none, np.random.default_rng(0)), spot[None])
+    np.testing.assert_array_equal(_shown(spot[None], with_none, 0), spot[None])
 
 
 def test_no_default_mirrors():
@@ -230,5 +238,23 @@ def test_no_default_mirrors():
                                  ndimage.gaussian_filter(b.astype(float), 2).ravel())[0, 1])  # fmt: skip
 
     for seed in range(40):
-        (made,) = transforms.augment(frames, config, np.random.default_rng(seed))
+        (made,) = _shown(frames, config, seed)
         assert likeness(made, frames[0]) > likeness(made, frames[0, :, ::-1]), seed
+
+
+def test_all_slices_of_a_study_are_shown_in_one_pose():
+    """Turned and scaled alike, for they are of one heart: else the volume of a stack would be another one."""
+    y, x = np.mgrid[:41, :41] - 20
+    spot = np.where((y - 0) ** 2 + (x - 10) ** 2 <= 9, 255, 0).astype(np.uint8)
+    example = _example(("cine_sax", 3, 2), size=41)
+    example["frames"] = np.stack([spot] * 6)
+    data = DataConfig(views=("cine_sax",) * 3, shift_px=0, intensity=0.0, rotate_degrees=20.0, scale=0.25)
+    shown = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        out = transforms.study_arrays(example, data, VideoConfig(image_size=41, patch=41, frames=2), rng)
+        first, *others = out["video_BVTHW"]
+        for other in others:
+            np.testing.assert_array_equal(other, first)
+        shown.append(first)
+    assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(shown))
