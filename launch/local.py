@@ -5,6 +5,10 @@
 Everything after `--` goes to cmr_jax.bin.train. Each process sees `--devices` simulated CPU devices (0: the machine's
 own accelerators). When one process fails the others are stopped: they would wait for it for ever. SIGTERM and SIGUSR1
 are passed on to all, which save and leave (exit 75: start the same command again).
+
+Keep to one axis of the mesh (`mesh.fsdp` 1) where several processes simulate devices: with two in use, jaxlib 0.12 lets
+exchanges that do not depend on one another meet in another order in each process now and then, and gloo ends the job at
+its first step ("op.preamble.length <= op.nbytes"). Start it again then. TPUs and GPUs do not exchange by gloo.
 """
 
 import os

@@ -137,15 +137,6 @@ def remat_policy(name: str) -> Callable[..., Any]:
     return lambda f: jax.checkpoint(f, policy=policy, prevent_cse=False)
 
 
-def _unroll(depth: int) -> int:
-    """1, a loop; but all blocks in one line where several processes exchange over CPUs.
-
-    There a loop goes on in the background and an exchange behind it can meet one inside it, which has another size:
-    with two axes of a mesh in use, every second job ended at its first step.
-    """
-    return depth if jax.default_backend() == "cpu" and jax.process_count() > 1 else 1
-
-
 class Stack(nnx.Module):
     """`depth` equal blocks whose parameters are stacked on a leading axis and scanned: one block is compiled."""
 
@@ -163,7 +154,7 @@ class Stack(nnx.Module):
             state, layer_key = layer
             return constrain(nnx.merge(graphdef, state)(x, *args, key=layer_key)), None
 
-        return jax.lax.scan(remat_policy(self.remat)(body), x, (layers, keys), unroll=_unroll(self.depth))[0]
+        return jax.lax.scan(remat_policy(self.remat)(body), x, (layers, keys))[0]
 
 
 def masked_mean(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
