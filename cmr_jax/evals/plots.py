@@ -1,6 +1,7 @@
 """Plots of the evaluations, drawn without a display."""
 
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _DEEPEST = 100
 _BINS = 10
 _MOST_COLOURS = 12
+# Of failures side by side.
+_MOST_FRAMES = 4
 _KINDS = {"": "own partner only", DUPLICATE_AWARE: "same report is a hit"}
 _CHANCE = {"color": "0.5", "linestyle": "--", "linewidth": 1}
 
@@ -161,19 +164,24 @@ def few_shot(folder: pathlib.Path, figures: Mapping[str, Any]) -> list[str]:
 def failures(
     folder: pathlib.Path, seen: Mapping[str, Sequence[tuple[str, np.ndarray]]], captions: Mapping[str, str]
 ) -> list[str]:
-    """Writes a row of frames a study (`seen`: view and frame `H W` by study); returns the file names."""
+    """Writes each study's frames side by side (`seen`: view and frame `H W` by study); returns the file names."""
     studies = [study for study in captions if seen.get(study)][:_MOST_COLOURS]
     if not studies:
         return []
-    columns = max(len(seen[study]) for study in studies)
-    figure, axes = _figure(len(studies), columns, (2.2 * columns + 1, 2.5 * len(studies)))
-    for row, study in zip(np.reshape(axes, (len(studies), columns)), studies, strict=True):
-        for axis in row:
-            axis.set_axis_off()
-        for axis, (view, frame_HW) in zip(row, seen[study], strict=False):
+    wide = max(len(seen[study]) for study in studies)
+    # Studies of few series stand side by side, each in `wide` columns.
+    across = min(max(_MOST_FRAMES // wide, 1), len(studies))
+    rows = -(-len(studies) // across)
+    figure, axes = _figure(rows, across * wide, (2.2 * across * wide + 1, 3.2 * rows))
+    cells = list(np.reshape(axes, (rows * across, wide)))
+    for axis in np.ravel(axes):
+        axis.set_axis_off()
+    for cell, study in zip(cells, studies, strict=False):
+        for axis, (view, frame_HW) in zip(cell, seen[study], strict=False):
             axis.imshow(frame_HW, cmap="gray", vmin=0, vmax=255)
             axis.set_title(view, fontsize=8)
-        row[0].text(0, -0.06, f"{study}: {captions[study]}", transform=row[0].transAxes, fontsize=8, va="top")
+        told = "\n".join([study, *textwrap.wrap(captions[study], 34 * wide)])
+        cell[0].text(0, -0.06, told, transform=cell[0].transAxes, fontsize=8, va="top")
     _save(figure, folder / "failures.png")
     return ["failures.png"]
 
