@@ -266,10 +266,22 @@ def embed_prompts(
     prompts: list[str], *, workdir: str | None = None, checkpoint: str | None = None, step: int | None = None
 ) -> np.ndarray:
     """Unit float32 text embeddings of free sentences: `N E`."""
+    return prompt_encoder(workdir=workdir, checkpoint=checkpoint, step=step)(prompts)
+
+
+def prompt_encoder(
+    *, workdir: str | None = None, checkpoint: str | None = None, step: int | None = None
+) -> Callable[[list[str]], np.ndarray]:
+    """What makes unit float32 text embeddings of free sentences, `N E`, with the checkpoint read once."""
     run, params, _, _ = open_run(workdir, checkpoint, step)
-    framed = [run.tokenizer.frame(run.tokenizer.encode(text), run.config.model.text.length) for text in prompts]
-    tokens_NL, mask_NL = (np.stack(part) for part in zip(*framed, strict=True))
-    return np.asarray(jax.jit(run.model.encode_text)(params, tokens_NL, mask_NL))
+    encode = jax.jit(run.model.encode_text)
+
+    def embed(prompts: list[str]) -> np.ndarray:
+        framed = [run.tokenizer.frame(run.tokenizer.encode(text), run.config.model.text.length) for text in prompts]
+        tokens_NL, mask_NL = (np.stack(part) for part in zip(*framed, strict=True))
+        return np.asarray(encode(params, tokens_NL, mask_NL))
+
+    return embed
 
 
 def open_run(

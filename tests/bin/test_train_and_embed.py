@@ -105,6 +105,21 @@ def test_prompts_embed_as_the_reports_they_are(data: Path, trained: Path):
     np.testing.assert_allclose(prompt[0], found.text_NE[row], atol=1e-5)
 
 
+def test_search_answers_every_line_of_stdin_as_it_answers_one_text(
+    python: str, data: Path, trained: Path, tmp_path: Path
+):
+    export.save(embed.embed_dataset(workdir=str(trained), data=str(data), splits=("test",)), tmp_path / "out")
+    command = [python, "-m", "cmr_jax.bin.search", f"--embeddings={tmp_path / 'out'}", f"--workdir={trained}", "--top=3"]
+
+    def answer(text: str, lines: str = "") -> str:
+        done = subprocess.run([*command, f"--text={text}"], input=lines, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    first, second = datasets.REPORTS[:2]
+    assert answer("-", f"{first}\n\n{second}\n") == answer(first) + answer(second)
+    assert answer("-") == ""
+
+
 def test_another_tokenizer_means_the_text_is_encoded_anew(data: Path, trained: Path, tmp_path: Path):
     """A dataset whose stored ids come from another vocabulary embeds as its words say, not as its ids."""
     other = datasets.write_dataset(tmp_path / "other", {"train": 16, "val": 4, "test": 10})
