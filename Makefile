@@ -15,8 +15,8 @@ DEMO := demo
 STUDIES := 700
 # make transfer: its folder, how many phantoms, how long each of the two models trains.
 TRANSFER := transfer
-TRANSFER_STUDIES := 1200
-TRANSFER_STEPS := 900
+TRANSFER_STUDIES := 1800
+TRANSFER_STEPS := 1800
 # Test files side by side.
 JOBS := 2
 

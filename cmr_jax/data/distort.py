@@ -36,21 +36,24 @@ def draw(data: DataConfig, rng: np.random.Generator) -> Distortion:
 
 
 def shade(frames_TOO: np.ndarray, how: Distortion, rng: np.random.Generator) -> np.ndarray:
-    """Gamma, coil shading, blur and noise of a window, uint8 to uint8."""
-    out = frames_TOO.astype(np.float32)
+    """Gamma, blur, coil shading and noise of a window, uint8 to uint8."""
+    table = np.float32(255) * (np.arange(256, dtype=np.float32) / 255) ** np.float32(how.gamma)
+    out = table.take(frames_TOO)
     if how.blur:
-        for axis in (1, 2):
-            out = out * np.float32(1 - 2 * how.blur) + np.float32(how.blur) * (
-                np.roll(out, 1, axis) + np.roll(out, -1, axis)
-            )
-    if how.gamma != 1:
-        table = np.float32(255) * (np.arange(257, dtype=np.float32) / 255) ** np.float32(how.gamma)
-        out = table[np.rint(out).astype(np.intp)]
+        # The edges' outer neighbours are black, as all beyond a window.
+        for near in (np.s_[:, 1:], np.s_[:, :, 1:]):
+            past = near[:-1] + (np.s_[:-1],)
+            blurred = out * np.float32(1 - 2 * how.blur)
+            blurred[near] += np.float32(how.blur) * out[past]
+            blurred[past] += np.float32(how.blur) * out[near]
+            out = blurred
     if how.shading.any():
         x = np.linspace(-1, 1, out.shape[-1], dtype=np.float32)
         y = x[:, None]
         a, b, c, d, e = how.shading.astype(np.float32)
         out *= np.exp(a * x + b * y + c * x * y + d * x * x + e * y * y)
     if how.noise:
-        out += np.float32(how.noise) * rng.standard_normal(out.shape, np.float32)
-    return np.clip(out, 0, 255).astype(np.uint8)
+        noise = rng.standard_normal(out.shape, np.float32)
+        noise *= np.float32(how.noise)
+        out += noise
+    return np.clip(out, 0, 255, out=out).astype(np.uint8)

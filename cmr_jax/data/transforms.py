@@ -142,9 +142,7 @@ def view_of(stack_STHW: np.ndarray, factor: float, spacing: float, size: int, da
     if data.centre == "image" and data.brightness == "record":
         return None
     k = whole(factor)
-    coarse = stack_STHW[..., ::k, ::k]
-    centre = window.found_once(data.centre, coarse, spacing)
-    levels = window.heart_levels(coarse, centre, spacing) if data.brightness == "heart" else None
+    centre, levels = window.found_once(data.centre, data.brightness, stack_STHW[..., ::k, ::k], spacing)
     return View(k, size, centre, levels)
 
 
@@ -161,24 +159,41 @@ def draw_pose(config: DataConfig, rng: np.random.Generator) -> tuple[float, floa
     return config.rotate_degrees * float(turn), (1.0 + config.scale) ** float(grow)
 
 
+def draw_gain(frames_THW: np.ndarray, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
+    """uint8 frames with the same small gain for every frame of a cine."""
+    if not config.intensity:
+        return frames_THW
+    gain = 1.0 + config.intensity * rng.uniform(-1, 1)
+    table = np.clip(np.arange(256, dtype=np.uint8) * np.float32(gain), 0, 255).astype(np.uint8)
+    return table.take(frames_THW)
+
+
+def draw_shift(config: DataConfig, rng: np.random.Generator) -> tuple[int, int]:
+    """How far a cine is moved, in pixels down and right; slices differ, as breath-holds do."""
+    if not config.shift_px:
+        return 0, 0
+    dy, dx = rng.integers(-config.shift_px, config.shift_px + 1, 2)
+    return -int(dy), -int(dx)
+
+
+def move(frames_THW: np.ndarray, pose: tuple[float, float] | None, shift: tuple[int, int]) -> np.ndarray:
+    """Every frame of a cine in the study's pose and moved by `shift`; never a mirror, which would be another heart."""
+    if pose is not None:
+        return warp(frames_THW, *pose, shift)
+    if not any(shift):
+        return frames_THW
+    pad = max(map(abs, shift))
+    padded = np.pad(frames_THW, ((0, 0), (pad, pad), (pad, pad)))
+    H, W = frames_THW.shape[1:]
+    return padded[:, pad - shift[0] : pad - shift[0] + H, pad - shift[1] : pad - shift[1] + W]
+
+
 def augment(
     frames_THW: np.ndarray, config: DataConfig, rng: np.random.Generator, pose: tuple[float, float] | None
 ) -> np.ndarray:
-    """The same small shift and gain for every frame of a cine, and the study's pose; never a mirror, which would be
-    another heart."""
-    if config.intensity:
-        gain = 1.0 + config.intensity * rng.uniform(-1, 1)
-        table = np.clip(np.arange(256, dtype=np.uint8) * np.float32(gain), 0, 255).astype(np.uint8)
-        frames_THW = table.take(frames_THW)
-    dy, dx = rng.integers(-config.shift_px, config.shift_px + 1, 2) if config.shift_px else (0, 0)
-    if pose is not None:
-        return warp(frames_THW, *pose, (-int(dy), -int(dx)))
-    if config.shift_px:
-        pad = config.shift_px
-        padded = np.pad(frames_THW, ((0, 0), (pad, pad), (pad, pad)))
-        H, W = frames_THW.shape[1:]
-        frames_THW = padded[:, pad + dy : pad + dy + H, pad + dx : pad + dx + W]
-    return frames_THW
+    """A small gain and shift of its own for a cine, the same for all its frames, in the study's pose."""
+    frames_THW = draw_gain(frames_THW, config, rng)
+    return move(frames_THW, pose, draw_shift(config, rng))
 
 
 def warp(frames_THW: np.ndarray, degrees: float, scale: float, shift: tuple[int, int]) -> np.ndarray:
@@ -242,10 +257,14 @@ def study_arrays(
         frames = fit(picked, cut, factor) if view is None else view(picked)
         if how is not None and rng is not None:
             frames = distort.shade(frames, how, rng)
-        if rng is not None:
-            frames = augment(frames, data, rng, pose)
         if data.layout == "sectors":
-            frames = window.sectors(frames, size, video.patch, data.spacing_mm)
+            # Pose and shift are part of where the sectors are read: one interpolation instead of two.
+            shift = (0, 0)
+            if rng is not None:
+                frames, shift = draw_gain(frames, data, rng), draw_shift(data, rng)
+            frames = window.sectors(frames, size, video.patch, data.spacing_mm, pose or window.AS_IT_IS, shift)
+        elif rng is not None:
+            frames = augment(frames, data, rng, pose)
         video_VTHW[v, : len(frames)] = frames
         mask_VT[v, : len(frames)] = True
         view_V[v] = schema.VIEWS.index(example["series/view"][series])

@@ -105,21 +105,27 @@ def ring_centre(stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, float
     return float(weight_YX.sum(axis=1) @ row_mm / spacing_mm), float(weight_YX.sum(axis=0) @ col_mm / spacing_mm)
 
 
-# Centres by a digest of the stack: a study is shown many times, and the search costs more than all the rest of it.
-_CENTRES: dict[tuple[str, bytes, float], tuple[float, float]] = {}
-_MOST_CENTRES = 100_000
+# What was found, by a digest of the stack: a study is shown many times, and the search costs more than all the rest.
+Found = tuple[tuple[float, float], np.ndarray | None]
+_FOUND: dict[tuple[str, str, bytes, float], Found] = {}
+_MOST_FOUND = 100_000
 
 
-def found_once(how: str, stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, float]:
-    """`motion_centre`, `ring_centre`, or the middle of the "image", remembered."""
-    if how == "image":
-        return 0.0, 0.0
-    key = (how, hashlib.blake2b(np.ascontiguousarray(stack_STHW), digest_size=16).digest(), spacing_mm)
-    if key not in _CENTRES:
-        if len(_CENTRES) >= _MOST_CENTRES:
-            _CENTRES.clear()
-        _CENTRES[key] = (ring_centre if how == "ring" else motion_centre)(stack_STHW, spacing_mm)
-    return _CENTRES[key]
+def found_once(how: str, brightness: str, stack_STHW: np.ndarray, spacing_mm: float) -> Found:
+    """The centre by `motion_centre`, `ring_centre`, or in the middle of the "image", and the `heart_levels` about it
+    (None but for the brightness "heart"); remembered."""
+    # A ninth of the pixels tells any two stacks apart.
+    digest = hashlib.blake2b(np.ascontiguousarray(stack_STHW[..., 1::3, 1::3]), digest_size=16).digest()
+    key = (how, brightness, digest, spacing_mm)
+    if key not in _FOUND:
+        if len(_FOUND) >= _MOST_FOUND:
+            _FOUND.clear()
+        centre = (0.0, 0.0)
+        if how != "image":
+            centre = (ring_centre if how == "ring" else motion_centre)(stack_STHW, spacing_mm)
+        levels = heart_levels(stack_STHW, centre, spacing_mm) if brightness == "heart" else None
+        _FOUND[key] = (centre, levels)
+    return _FOUND[key]
 
 
 def heart_levels(stack_STHW: np.ndarray, centre: tuple[float, float], spacing_mm: float) -> np.ndarray:
@@ -166,33 +172,52 @@ def sector_window(spacing_mm: float) -> int:
     return 2 * (int(_SECTOR_MM / spacing_mm) + 1)
 
 
-def sectors(frames_THW: np.ndarray, size: int, patch: int, spacing_mm: float) -> np.ndarray:
+# Degrees and scale of what is shown as it is.
+AS_IT_IS = (0.0, 1.0)
+
+
+def sectors(
+    frames_THW: np.ndarray,
+    size: int,
+    patch: int,
+    spacing_mm: float,
+    pose: tuple[float, float] = AS_IT_IS,
+    shift: tuple[int, int] = (0, 0),
+) -> np.ndarray:
     """A window about the left ventricle by angle and radius, `T size size`: each patch of `patch` x `patch` pixels is
     one sector of the circle, the patch's pixels its radii from the centre outwards, two neighbouring angles at each.
 
-    A patch is one token of the model, which so sees a piece of the wall and its cavity through the whole beat.
+    A patch is one token of the model, which so sees a piece of the wall and its cavity through the whole beat. `pose`
+    (degrees counter-clockwise, scale) and `shift` (pixels down and right) are as in `transforms.warp`, which this
+    equals but for one interpolation instead of two. Black where nothing was.
     """
-    places, weights = _sector_table(frames_THW.shape[-1], size, patch, spacing_mm)
-    flat = frames_THW.reshape(len(frames_THW), -1)
-    out = np.full((len(flat), places.shape[1]), 0.5, np.float32)
-    for place, weight in zip(places, weights, strict=True):
-        out += flat[:, place] * weight
-    return out.astype(np.uint8).reshape(-1, size, size)
+    T, H, W = frames_THW.shape
+    y, x = _sector_points(size, patch, spacing_mm)
+    cos, sin = np.cos(np.radians(pose[0])) / pose[1], np.sin(np.radians(pose[0])) / pose[1]
+    y, x = y - np.float32(shift[0]), x - np.float32(shift[1])
+    from_y = np.float32(cos) * y + np.float32(sin) * x + np.float32((H - 1) / 2)
+    from_x = np.float32(cos) * x - np.float32(sin) * y + np.float32((W - 1) / 2)
+    top, left = np.floor(from_y), np.floor(from_x)
+    down, right = from_y - top, from_x - left
+    top, left = top.astype(np.intp), left.astype(np.intp)
+    flat = frames_THW.reshape(T, -1)
+    out = np.full((T, size * size), 0.5, np.float32)
+    for below, weight_y in ((0, 1 - down), (1, down)):
+        for beside, weight_x in ((0, 1 - right), (1, right)):
+            inside = (top + below >= 0) & (top + below < H) & (left + beside >= 0) & (left + beside < W)
+            place = np.where(inside, (top + below) * W + left + beside, 0)
+            out += flat.take(place, axis=1) * np.where(inside, weight_y * weight_x, np.float32(0))
+    return out.astype(np.uint8).reshape(T, size, size)
 
 
 @functools.cache
-def _sector_table(window: int, size: int, patch: int, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pixel of `sectors` the four pixels of the window it lies between, and their weights: `4 O` each."""
+def _sector_points(size: int, patch: int, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of `sectors` is looked for, in pixels of the window down and right from its middle: `O` each."""
     side = size // patch
     sector = np.arange(side * side).reshape(side, 1, side, 1)
     inside = np.arange(patch)[:, None] * patch + np.arange(patch)
     inside = inside.reshape(1, patch, 1, patch)
     angle = 2 * np.pi * (sector + 0.25 + 0.5 * (inside % 2)) / side**2
     radius = (inside // 2 + 0.5) * (_SECTOR_MM / (patch**2 // 2)) / spacing_mm
-    middle = (window - 1) / 2
-    y, x = ((middle + radius * f(angle)).ravel() for f in (np.sin, np.cos))
-    top, left = (np.clip(np.floor(c).astype(int), 0, window - 2) for c in (y, x))
-    down, right = y - top, x - left
-    places = [(top + a) * window + left + b for a in (0, 1) for b in (0, 1)]
-    weights = [(down if a else 1 - down) * (right if b else 1 - right) for a in (0, 1) for b in (0, 1)]
-    return np.stack(places), np.stack(weights).astype(np.float32)
+    y, x = ((radius * f(angle)).ravel().astype(np.float32) for f in (np.sin, np.cos))
+    return y, x

@@ -47,6 +47,8 @@ class Heart:
     sway: tuple[float, float]  # how the axis moves with the contraction
     papillary: np.ndarray  # `K 4`: angle, radius, place on the way to the wall, place along the axis
     rough: np.ndarray  # `K 3`: harmonic, amplitude, phase of the trabeculae
+    trabeculae: float  # muscle of theirs in the cavity, as a part of its widest area
+    loose: float  # part of it that already looks like wall at end-diastole
     rv: tuple[float, float, float, float, float]  # width, half angle, power, skew, length as a part
     rv_squeeze: float
     fat: tuple[float, float, float]  # thickness, and how it changes with cosine and sine
@@ -95,6 +97,8 @@ def draw(rng: np.random.Generator) -> Heart:
         sway=(rng.normal(0.0, 2.0), rng.normal(0.0, 2.0)),
         papillary=papillary,
         rough=rough,
+        trabeculae=rng.uniform(0.0, 0.1),
+        loose=rng.uniform(0.1, 0.7),
         rv=(
             rng.uniform(14, 52),
             rng.uniform(1.0, 1.9),
@@ -195,7 +199,7 @@ def look(rng: np.random.Generator, heart: Heart, slices: int, size: int) -> Look
     if rng.random() < 0.45:
         first, last = rng.uniform(0.05, 0.35), rng.uniform(0.6, 0.9)
     else:
-        first, last = rng.uniform(-0.3, 0.12), rng.uniform(0.85, 1.15)
+        first, last = rng.uniform(-0.45, 0.12), rng.uniform(0.85, 1.15)
     gap = (last - first) * heart.length / (count - 1)
     spacing = rng.uniform(270.0, 390.0) / size
     place = rng.normal(0.0, 18.0, 2)
@@ -252,6 +256,7 @@ class Painter:
         self.bow = rng.uniform(0.02, 0.09) if rng.random() < 0.4 else 0.0
         self.texture = rng.uniform(0.0, 0.1), rng.uniform(0.0, 0.35)  # of muscle, of what stands still
         self.flicker = rng.uniform(0.0, 0.05)
+        self.filling = rng.uniform(0.0, 0.25)  # how much wider the atrium is when the ventricle is smallest
 
     def _blob(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
         grey = float(rng.choice([rng.uniform(0.0, 0.2), rng.uniform(0.2, 0.6), rng.uniform(0.6, 1.6)]))
@@ -331,7 +336,10 @@ class Painter:
             1 - (np.maximum(zeta - 1, 0) * heart.length / np.maximum(heart.wall * heart.apical_wall, 3.0)) ** 2, 0, 1
         )
         epi = np.sqrt(np.where(zeta > 1, epi2 * cap, epi2)).astype(np.float32)
-        endo = np.sqrt(cavity2)
+        # Contours are drawn around trabeculae. Their muscle lies between blood when the ventricle is wide and is pressed
+        # into a layer of wall when it is small, so the blood that is seen shrinks by more than the cavity.
+        layer = heart.trabeculae * heart.radius**2 * (heart.loose + (1 - heart.loose) * now)
+        endo = np.sqrt(np.maximum(cavity2 - layer.astype(np.float32), np.float32(0.2) * cavity2))
         for order, amplitude, phase in heart.rough:
             turn = order * theta0 + phase + 0.11 * order * z0
             endo = endo * (1 + np.float32(amplitude) * np.sin(turn).astype(np.float32))
@@ -364,10 +372,14 @@ class Painter:
         blood = 1 + np.float32(self.flow[0]) * swirl * np.float32(0.7)
         axial = self.how.thickness  # a thick slice sees the valve's plane as a blend
         _paint(canvas, np.where(above > axial, np.float32(30), epi_side), tone, edge)
-        # Above the valve: atrium and aortic root, thin walled, hardly beating.
+        # Above the valve: atrium, which fills as the ventricle empties, and aortic root; thin walled.
         open_ = _cover(-above, axial)
         if open_.max() > 0:
-            atrium = heart.radius * np.float32(0.85 + 0.12 * np.sin(2 * theta0 + self.waves[1][0])) * (1 + 0.08 * now)
+            atrium = (
+                heart.radius
+                * np.float32(0.85 + 0.12 * np.sin(2 * theta0 + self.waves[1][0]))
+                * (1 + self.filling * now)
+            )
             root = np.float32(0.45 * heart.radius), heart.septal + 0.9
             dx, dy = x - root[0] * np.float32(np.cos(root[1])), y - root[0] * np.float32(np.sin(root[1]))
             aorta = np.sqrt(dx * dx + dy * dy) - np.float32(13.5)

@@ -112,8 +112,25 @@ def test_no_ring_leaves_the_window_in_the_middle():
 def test_a_centre_is_searched_for_once(monkeypatch):
     stack, calls = ventricles(2, 2), []
     monkeypatch.setattr(window, "ring_centre", lambda *_: calls.append(0) or (1.0, 2.0))
-    assert [window.found_once("ring", stack, 2.9) for _ in range(3)] == [(1.0, 2.0)] * 3
-    assert len(calls) == 1 and window.found_once("image", stack, 2.9) == (0.0, 0.0)
+    assert [window.found_once("ring", "record", stack, 2.9) for _ in range(3)] == [((1.0, 2.0), None)] * 3
+    assert len(calls) == 1 and window.found_once("image", "record", stack, 2.9) == ((0.0, 0.0), None)
+    centre, levels = window.found_once("ring", "heart", stack, 2.9)
+    assert centre == (1.0, 2.0) and levels is not None
+    np.testing.assert_array_equal(levels, window.heart_levels(stack, centre, 2.9))
+    other = window.found_once("ring", "heart", 255 - stack, 2.9)[1]
+    assert other is not None and (other != levels).any()
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (2, -1)])
+@pytest.mark.parametrize("pose", [(0.0, 1.0), (25.0, 1.15), (-70.0, 0.8)])
+def test_sectors_in_a_pose_are_those_of_the_warped_window(pose, shift):
+    y, x = np.mgrid[:42, :42] - 20.5
+    smooth = 128 + 60 * np.sin(0.3 * x + 0.1 * y) + 50 * np.cos(0.25 * y) * (np.hypot(x, y) < 18)
+    frames = np.stack([smooth, smooth.T]).astype(np.uint8)
+    found = window.sectors(frames, 32, 8, SPACING, pose, shift).astype(float)
+    wanted = window.sectors(transforms.warp(frames, *pose, shift), 32, 8, SPACING).astype(float)
+    assert np.abs(found - wanted).mean() < 2
+    assert np.abs(found - window.sectors(frames, 32, 8, SPACING)).mean() > 4 or (pose, shift) == ((0.0, 1.0), (0, 0))
 
 
 def test_a_patch_is_a_sector_from_the_centre_outwards():
