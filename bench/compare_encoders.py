@@ -3,8 +3,8 @@
 Both are trained alike (same text tower, loss, optimizer, steps, batches, augmentation of pixels) on the phantom's
 records for several seeds, and scored on the test patients: once with all views, and with every half of the views
 removed. The frames of the concatenation are chosen so that a study costs the same forward FLOPs within 2 %; its
-temporal attention is the one that learns, but for the arm `concat_dead`. Every run leaves `ARM-SEED.json` in --out and is not made again, so that a
-stopped comparison continues; --table writes the figures of all runs there as Markdown.
+temporal attention is the one that learns, but for the arm `concat_dead`. Every run leaves `ARM-SEED.json` in --out and
+is not made again, so that a stopped comparison continues; --table writes the figures of all runs there as Markdown.
 
 Records as in docs/encoders.md: `preprocessing.phantom --studies 1600 --slices 3 --phases 10 --matrix 96 --seed 3
 --patients_with_two_studies 0.15`, then `preprocessing.run --image_size 48 --spacing_mm 3 --split_fractions

@@ -17,7 +17,7 @@ from cmr_jax.evals.tables import table
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Folder of embeddings, the --out of cmr_jax.bin.embed.")
 _STUDY = flags.DEFINE_string("study", None, "Pseudonym of a study: finds others like it, of other patients.")
 _TEXT = flags.DEFINE_string(
-    "text", None, "Words of a report: finds studies that they describe; needs the model. -: a line each of stdin."
+    "text", None, "Words of a report, or - for a line each of stdin: finds studies; needs the model."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a training run: the text tower of --text.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Instead of --workdir: one checkpoint of it.")

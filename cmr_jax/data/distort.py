@@ -42,7 +42,7 @@ def shade(frames_TOO: np.ndarray, how: Distortion, rng: np.random.Generator) -> 
     if how.blur:
         # The edges' outer neighbours are black, as all beyond a window.
         for near in (np.s_[:, 1:], np.s_[:, :, 1:]):
-            past = near[:-1] + (np.s_[:-1],)
+            past = (*near[:-1], np.s_[:-1])
             blurred = out * np.float32(1 - 2 * how.blur)
             blurred[near] += np.float32(how.blur) * out[past]
             blurred[past] += np.float32(how.blur) * out[near]

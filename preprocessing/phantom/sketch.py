@@ -336,8 +336,8 @@ class Painter:
             1 - (np.maximum(zeta - 1, 0) * heart.length / np.maximum(heart.wall * heart.apical_wall, 3.0)) ** 2, 0, 1
         )
         epi = np.sqrt(np.where(zeta > 1, epi2 * cap, epi2)).astype(np.float32)
-        # Contours are drawn around trabeculae. Their muscle lies between blood when the ventricle is wide and is pressed
-        # into a layer of wall when it is small, so the blood that is seen shrinks by more than the cavity.
+        # Contours are drawn around trabeculae. Their muscle lies between blood while the ventricle is wide and is
+        # pressed into a layer of wall when it is small: the blood that is seen shrinks by more than the cavity.
         layer = heart.trabeculae * heart.radius**2 * (heart.loose + (1 - heart.loose) * now)
         endo = np.sqrt(np.maximum(cavity2 - layer.astype(np.float32), np.float32(0.2) * cavity2))
         for order, amplitude, phase in heart.rough:
@@ -375,11 +375,8 @@ class Painter:
         # Above the valve: atrium, which fills as the ventricle empties, and aortic root; thin walled.
         open_ = _cover(-above, axial)
         if open_.max() > 0:
-            atrium = (
-                heart.radius
-                * np.float32(0.85 + 0.12 * np.sin(2 * theta0 + self.waves[1][0]))
-                * (1 + self.filling * now)
-            )
+            oval = np.float32(0.85 + 0.12 * np.sin(2 * theta0 + self.waves[1][0]))
+            atrium = heart.radius * oval * (1 + self.filling * now)
             root = np.float32(0.45 * heart.radius), heart.septal + 0.9
             dx, dy = x - root[0] * np.float32(np.cos(root[1])), y - root[0] * np.float32(np.sin(root[1]))
             aorta = np.sqrt(dx * dx + dy * dy) - np.float32(13.5)

@@ -109,17 +109,12 @@ def test_search_answers_every_line_of_stdin_as_it_answers_one_text(
     python: str, data: Path, trained: Path, tmp_path: Path
 ):
     export.save(embed.embed_dataset(workdir=str(trained), data=str(data), splits=("test",)), tmp_path / "out")
-    command = [
-        python,
-        "-m",
-        "cmr_jax.bin.search",
-        f"--embeddings={tmp_path / 'out'}",
-        f"--workdir={trained}",
-        "--top=3",
-    ]
+    command = [python, "-m", "cmr_jax.bin.search", f"--embeddings={tmp_path / 'out'}", f"--workdir={trained}"]
 
     def answer(text: str, lines: str = "") -> str:
-        done = subprocess.run([*command, f"--text={text}"], input=lines, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*command, "--top=3", f"--text={text}"], input=lines, capture_output=True, text=True, check=True
+        )
         return done.stdout
 
     first, second = datasets.REPORTS[:2]

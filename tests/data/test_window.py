@@ -123,7 +123,7 @@ def test_a_centre_is_searched_for_once(monkeypatch):
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, -1)])
 @pytest.mark.parametrize("pose", [(0.0, 1.0), (25.0, 1.15), (-70.0, 0.8)])
-def test_sectors_in_a_pose_are_those_of_the_warped_window(pose, shift):
+def test_sectors_in_a_pose_are_those_of_the_warped_window(pose: tuple[float, float], shift: tuple[int, int]):
     y, x = np.mgrid[:42, :42] - 20.5
     smooth = 128 + 60 * np.sin(0.3 * x + 0.1 * y) + 50 * np.cos(0.25 * y) * (np.hypot(x, y) < 18)
     frames = np.stack([smooth, smooth.T]).astype(np.uint8)
