@@ -13,170 +13,12 @@ import dataclasses
 
 import numpy as np
 
-from preprocessing.phantom.anatomy import MYOCARDIUM_G_PER_ML
+from preprocessing.phantom import sketch_heart
 from preprocessing.phantom.render import Plane
+from preprocessing.phantom.sketch_heart import Beat, Heart
 
 _REACH_MM = 84.0  # nothing beats farther from the ventricle's axis
 _WAVES = 40  # of a texture
-
-
-@dataclasses.dataclass(frozen=True)
-class Heart:
-    """A left ventricle and what hangs on it."""
-
-    ef: float  # asked for, 0..1
-    length: float  # of the cavity
-    radius: float  # of the cavity at its widest
-    widest: float  # where, as a part of the length
-    taper: float  # power of the way to the apex
-    wall: float
-    septum: float  # more of the wall at the septum, as a part
-    apical_wall: float  # wall at the apex, as a part of that at the base
-    septal: float  # angle of the septum's middle
-    shape: np.ndarray  # `K 2`: cosine and sine of the 2nd, 3rd, ... harmonic of the cavity's outline
-    shortening: float
-    gradient: float  # how much more the apex contracts than the base
-    akinesia: float
-    infarct: tuple[float, float, float, float]  # angle, width, place along the axis, its spread
-    lag: tuple[float, float]  # of the wall around an angle, parts of the cycle
-    systole: float
-    filling: float  # part of the contraction undone by early filling
-    early: float  # how long early filling takes, parts of the cycle
-    delay: float
-    torsion: float
-    sway: tuple[float, float]  # how the axis moves with the contraction
-    papillary: np.ndarray  # `K 4`: angle, radius, place on the way to the wall, place along the axis
-    rough: np.ndarray  # `K 3`: harmonic, amplitude, phase of the trabeculae
-    trabeculae: float  # muscle of theirs in the cavity, as a part of its widest area
-    loose: float  # part of it that already looks like wall at end-diastole
-    rv: tuple[float, float, float, float, float]  # width, half angle, power, skew, length as a part
-    rv_squeeze: float
-    fat: tuple[float, float, float]  # thickness, and how it changes with cosine and sine
-
-
-def draw(rng: np.random.Generator) -> Heart:
-    ef = rng.uniform(0.08, 0.78)
-    # A dilated ventricle is more often a weak one, a thick one more often a strong one; far from always.
-    radius = float(np.clip(rng.normal(33.5 - 13.0 * ef, 4.0), 17.0, 42.0))
-    thick = rng.random() < 0.2 + 0.25 * ef
-    infarcted = rng.random() < 0.4 * (1.1 - ef)
-    septal = np.pi + rng.normal(0.0, 0.35)
-    count = int(rng.integers(5))
-    orders = np.arange(2, 7)
-    harmonics = rng.normal(0.0, 1.0, (5, 2)) * (0.05 / orders**0.8)[:, None] * rng.uniform(0.3, 1.5)
-    base = 2.0 if rng.random() < 0.75 else rng.uniform(0.0, 4.0)
-    apart = [septal + np.pi + sign * rng.uniform(0.6, 1.5) for sign in (-1.0, 1.0)]
-    angles = (apart + list(rng.uniform(0.0, 2.0 * np.pi, 3)))[: round(base)]
-    papillary = np.array(
-        [[a, rng.uniform(0.1, 0.27), rng.uniform(0.62, 0.98), rng.uniform(0.35, 0.65)] for a in angles]
-    ).reshape(-1, 4)
-    rough = np.stack(
-        [rng.integers(6, 22, count).astype(float), rng.uniform(0.01, 0.06, count), rng.uniform(0, 2 * np.pi, count)], 1
-    )
-    return Heart(
-        ef=ef,
-        length=float(np.clip(radius * rng.uniform(2.6, 3.8), 60.0, 125.0)),
-        radius=radius,
-        widest=rng.uniform(0.05, 0.35),
-        taper=rng.uniform(1.7, 3.0),
-        wall=float(rng.uniform(10.0, 19.0) if thick else rng.uniform(5.0, 11.5)),
-        septum=float(rng.uniform(-0.15, 0.3) + (rng.uniform(0.0, 0.6) if thick else 0.0)),
-        apical_wall=rng.uniform(0.5, 1.1),
-        septal=septal,
-        shape=harmonics,
-        shortening=float(np.clip(0.27 * ef + rng.normal(0.0, 0.03), 0.01, 0.24)),
-        gradient=rng.normal(0.05, 0.12),
-        akinesia=float(rng.uniform(0.5, 1.25)) if infarcted else 0.0,
-        infarct=(rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.6), rng.uniform(0.3, 0.95), rng.uniform(0.2, 0.5)),
-        lag=(float(rng.uniform(0.0, 0.12)) if rng.random() < 0.25 else 0.0, rng.uniform(0, 2 * np.pi)),
-        systole=rng.uniform(0.27, 0.47),
-        filling=rng.uniform(0.55, 0.95),
-        early=rng.uniform(0.14, 0.3),
-        delay=float(np.clip(rng.normal(0.0, 0.025), -0.06, 0.06)),
-        torsion=rng.uniform(0.0, 0.35),
-        sway=(rng.normal(0.0, 2.0), rng.normal(0.0, 2.0)),
-        papillary=papillary,
-        rough=rough,
-        trabeculae=rng.uniform(0.0, 0.1),
-        loose=rng.uniform(0.1, 0.7),
-        rv=(
-            rng.uniform(14, 52),
-            rng.uniform(1.0, 1.9),
-            rng.uniform(0.5, 1.3),
-            rng.normal(0, 0.25),
-            rng.uniform(0.6, 1),
-        ),
-        rv_squeeze=rng.uniform(0.1, 0.65),
-        fat=(float(rng.choice([0.0, rng.uniform(0.5, 8.0)])), rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)),
-    )
-
-
-def contraction(heart: Heart, phases: int, late: float = 0.0) -> np.ndarray:
-    """0 (end-diastole) to 1, `T`."""
-    time = (np.arange(phases) / phases + heart.delay - late) % 1.0
-    knots = np.array([0.0, heart.systole, heart.systole + heart.early, 0.88, 1.0])
-    left = 1.0 - heart.filling
-    values = np.array([0.0, 1.0, left, left, 0.0])
-    piece = np.clip(np.searchsorted(knots, time, side="right") - 1, 0, len(knots) - 2)
-    ease = 0.5 - 0.5 * np.cos(np.pi * (time - knots[piece]) / (knots[piece + 1] - knots[piece]))
-    return values[piece] + (values[piece + 1] - values[piece]) * ease
-
-
-@dataclasses.dataclass(frozen=True)
-class Beat:
-    """Where the surfaces of `heart` are at each phase."""
-
-    heart: Heart
-    squeeze: float
-    now: np.ndarray  # T, contraction
-    late: np.ndarray  # T, of the late wall
-
-    def squared(self, theta: np.ndarray, zeta: np.ndarray) -> np.ndarray:
-        """Squared radius of the cavity over angles and `zeta` (0 base .. 1 apex), whose first axis is T or 1."""
-        h = self.heart
-        now, late = (c.reshape(-1, *(1,) * (zeta.ndim - 1)).astype(np.float32) for c in (self.now, self.late))
-        outline = np.ones_like(theta)
-        for order, (a, b) in enumerate(h.shape, 2):
-            outline = outline + a * np.cos(order * theta) + b * np.sin(order * theta)
-        along = np.where(zeta > h.widest, (zeta - h.widest) / (1.0 - h.widest), 0.4 * (h.widest - zeta))
-        full = h.radius**2 * outline * (1.0 - np.clip(along, 0.0, 1.5) ** h.taper)
-        late_part = 0.5 + 0.5 * np.cos(theta - h.lag[1])
-        squeezed = now + late_part * (late - now)
-        moving = 1.0 + h.gradient * (zeta - 0.5)
-        if h.akinesia:
-            angle, width, place, spread_z = h.infarct
-            off = (theta - angle + np.pi) % (2 * np.pi) - np.pi
-            moving = moving - h.akinesia * np.exp(-((off / width) ** 2) - ((zeta - place) / spread_z) ** 2)
-        return full * np.maximum(1.0 - self.squeeze * squeezed * moving, 0.02)
-
-    def surfaces(self, theta: np.ndarray, zeta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Squared radius of the cavity and of the whole, `T ...`: the wall's volume stays, so it thickens as the cavity
-        narrows and shortens."""
-        h = self.heart
-        now = self.now.reshape(-1, *(1,) * (zeta.ndim - 1)).astype(np.float32)
-        endo2 = np.maximum(self.squared(theta, zeta), 0.0)
-        full = np.sqrt(np.maximum(_relaxed(self, theta, zeta), 0.0))
-        ring = (full + _thickness(h, theta, zeta)) ** 2 - full**2
-        return endo2, endo2 + ring / (1.0 - h.shortening * now)
-
-    def volumes(self) -> np.ndarray:
-        """mL at each phase, `T`."""
-        theta = (np.arange(48) + 0.5) / 48 * 2 * np.pi
-        zeta = (np.arange(40)[None, :, None] + 0.5) / 40
-        area = np.maximum(self.squared(theta, zeta), 0.0).mean((1, 2)) * np.pi
-        return area * self.heart.length * (1.0 - self.heart.shortening * self.now) / 1000.0
-
-
-def beat(heart: Heart, phases: int) -> Beat:
-    """The beat whose volumes have the heart's fraction, as nearly as its wall can."""
-    now, late = contraction(heart, phases), contraction(heart, phases, heart.lag[0])
-    squeeze = 1.0 - (1.0 - heart.ef) / (1.0 - heart.shortening)
-    out = Beat(heart, squeeze, now, late)
-    for _ in range(4):
-        volume = out.volumes()
-        reached = 1.0 - volume.min() / volume.max()
-        out = dataclasses.replace(out, squeeze=float(np.clip(out.squeeze * heart.ef / reached, 0.0, 1.05)))
-    return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -424,22 +266,6 @@ class Painter:
         return np.clip(np.rint(self.gain * out), 0, 4095).astype(np.uint16)
 
 
-def _thickness(heart: Heart, theta: np.ndarray, zeta: np.ndarray) -> np.ndarray:
-    """Of the relaxed wall, mm."""
-    thick = heart.wall * (1 + heart.septum * np.maximum(np.cos(theta - heart.septal), 0))
-    thick = thick * (1 + (heart.apical_wall - 1) * np.clip(zeta, 0, 1))
-    if heart.akinesia:
-        angle, width, place, spread = heart.infarct
-        off = (theta - angle + np.pi) % (2 * np.pi) - np.pi
-        thick = thick * (1 - 0.4 * np.exp(-((off / width) ** 2) - ((zeta - place) / spread) ** 2))
-    return thick
-
-
-def _relaxed(beat: Beat, theta: np.ndarray, zeta: np.ndarray) -> np.ndarray:
-    """Squared radius of the relaxed cavity where each pixel's tissue lies, `T ...`."""
-    return dataclasses.replace(beat, squeeze=0.0).squared(theta, zeta).astype(np.float32)
-
-
 @dataclasses.dataclass(frozen=True)
 class Stack:
     """Frames `S T H W` uint16 on `planes`, and the row of truth.csv."""
@@ -451,8 +277,8 @@ class Stack:
 
 def draw_stack(rng: np.random.Generator, *, slices: int, phases: int, size: int) -> Stack:
     """One study: a heart, its beat, its stack of 4 to `slices` slices of `size` x `size` pixels."""
-    heart = draw(rng)
-    moved = beat(heart, phases)
+    heart = sketch_heart.draw(rng)
+    moved = sketch_heart.beat(heart, phases)
     how = look(rng, heart, slices, size)
     frames = Painter(moved, how).pictures()
     along = np.array([0.62, -0.62, -0.48])  # the axis, LPS: to the left, the front and the feet
@@ -465,24 +291,12 @@ def draw_stack(rng: np.random.Generator, *, slices: int, phases: int, size: int)
     planes = [Plane("sax", corner + z * along, row, column, how.spacing, size) for z in how.places]
     order = slice(None, None, -1) if rng.random() < 0.3 else slice(None)
     volume = moved.volumes()
-    return Stack(planes[order], frames[order], {
-        "group": _group(heart), "lvef": 100.0 * (1.0 - volume.min() / volume.max()), "edv_ml": volume.max(),
-        "esv_ml": volume.min(), "wall_mm": heart.wall * (1.0 + max(heart.septum, 0.0)), "mass_g": _mass(moved),
-    })  # fmt: skip
-
-
-def _mass(beat: Beat) -> float:
-    heart = beat.heart
-    theta = (np.arange(48) + 0.5) / 48 * 2 * np.pi
-    zeta = (np.arange(40)[None, :, None] + 0.5) / 40
-    full = np.sqrt(np.maximum(_relaxed(beat, theta, zeta), 0.0))
-    ring = ((full + _thickness(heart, theta, zeta)) ** 2 - full**2).mean() * np.pi
-    return float(ring * heart.length / 1000.0 * MYOCARDIUM_G_PER_ML)
-
-
-def _group(heart: Heart) -> str:
-    if heart.akinesia and heart.ef < 0.5:
-        return "infarcted"
-    if heart.ef < 0.45:
-        return "dilated"
-    return "hypertrophic" if heart.wall * (1.0 + max(heart.septum, 0.0)) > 13.0 else "normal"
+    truth = {
+        "group": sketch_heart.group(heart),
+        "lvef": 100.0 * (1.0 - volume.min() / volume.max()),
+        "edv_ml": volume.max(),
+        "esv_ml": volume.min(),
+        "wall_mm": heart.wall * (1.0 + max(heart.septum, 0.0)),
+        "mass_g": sketch_heart.mass_g(moved),
+    }
+    return Stack(planes[order], frames[order], truth)

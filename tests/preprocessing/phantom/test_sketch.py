@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from preprocessing.phantom import sketch
+from preprocessing.phantom import sketch, sketch_heart
 
 
-def beats(count: int) -> list[sketch.Beat]:
-    return [sketch.beat(sketch.draw(np.random.default_rng([3, i])), 20) for i in range(count)]
+def beats(count: int) -> list[sketch_heart.Beat]:
+    return [sketch_heart.beat(sketch_heart.draw(np.random.default_rng([3, i])), 20) for i in range(count)]
 
 
 def test_the_beat_has_the_fraction_that_was_asked_for():
@@ -16,7 +16,7 @@ def test_the_beat_has_the_fraction_that_was_asked_for():
 
 
 def test_fractions_cover_the_whole_range_evenly():
-    ef = [sketch.draw(np.random.default_rng([4, i])).ef for i in range(600)]
+    ef = [sketch_heart.draw(np.random.default_rng([4, i])).ef for i in range(600)]
     share = np.histogram(ef, bins=4, range=(0.08, 0.78))[0] / 600
     assert min(ef) < 0.1 and max(ef) > 0.76 and np.abs(share - 0.25).max() < 0.06
 
@@ -34,8 +34,8 @@ def test_the_bright_area_of_a_slice_shrinks_as_the_cavity_does():
     found, told = [], []
     for i in range(40):
         rng = np.random.default_rng([5, i])
-        heart = sketch.draw(rng)
-        b = sketch.beat(heart, 10)
+        heart = sketch_heart.draw(rng)
+        b = sketch_heart.beat(heart, 10)
         how = sketch.look(rng, heart, 6, 64)
         s = int(np.abs(how.places - 0.5 * heart.length).argmin())
         frames = sketch.Painter(b, how).slice(s)
