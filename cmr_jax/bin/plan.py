@@ -12,7 +12,7 @@ from cmr_jax import cli, config
 from cmr_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment, such as configs/cmrclip_64.py.")
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "Slice to plan for: v5e:4x4, v5p:2x2x4, 2*v5e:4x4 (two slices).")
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "What to plan for: v5e:4x4, 2*v5e:4x4 (two slices), h100:8.")
 _OUT = flags.DEFINE_string("out", None, "JSON file of the plan.")
 # Any answers do: they keep libtpu from asking a network that is not there.
 _LIBTPU = {

@@ -28,6 +28,24 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+# What XLA:GPU would ask the driver, from NVIDIA's data sheet and the tables of compute capability 9.0 in the CUDA C++
+# programming guide; text of xla.GpuTargetConfigProto.
+_H100 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132  fpus_per_core: 128  clock_rate_ghz: 1.98
+  device_memory_size: 85899345920  memory_bandwidth: 3350000000000  l2_cache_size: 52428800
+  threads_per_warp: 32  threads_per_block_limit: 1024  threads_per_core_limit: 2048
+  shared_memory_per_block: 49152  shared_memory_per_block_optin: 232448  shared_memory_per_core: 233472
+  registers_per_block_limit: 65536  registers_per_core_limit: 65536
+  block_dim_limit_x: 2147483647  block_dim_limit_y: 65535  block_dim_limit_z: 65535
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 8 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What a step would need of each chip. Bytes and seconds; `peak_bytes` None where the compiler refused."""
@@ -76,25 +94,39 @@ class Plan:
 
 
 def devices_of(topology: str) -> tuple[str, list[Any]]:
-    """(chip name, the devices) of a slice such as `v5e:4x4`, or of several slices joined by the network, `2*v5e:4x4`.
+    """(chip name, the devices) of a slice such as `v5e:4x4`, of several slices joined by a network, `2*v5e:4x4`, or of
+    GPUs, `h100:8` (`h100:2x8`: two machines).
 
     Raises:
-      InputError: for a name that is not of this form, a chip we do not know, or where libtpu is not installed.
+      InputError: for a name that is not of this form, a chip we do not know, or where its compiler is not installed.
     """
     match = re.fullmatch(r"(?:(\d+)\*)?(v\w+):(\d+(?:x\d+){1,2})", topology)
-    if not match:
-        raise InputError(f"--topology {topology!r} is not of the form v5e:4x4, v5p:2x2x4 or 2*v5e:4x4")
-    slices, name, shape = match.groups()
-    chips.chip(name)
-    options = _OPTIONS.get(f"{name}:{shape}", _OPTIONS.get(name, {}))
-    if slices:
-        options = {**options, "num_slices": int(slices)}
+    gpus = re.fullmatch(r"(h100):(?:(\d+)x)?(\d+)", topology)
+    if not match and not gpus:
+        raise InputError(
+            f"--topology {topology!r} is not of the form v5e:4x4, v5p:2x2x4, 2*v5e:4x4, h100:8 or h100:2x8"
+        )
+    if gpus:
+        name, machines, count = gpus.groups()
+        shape, platform = "", "cuda"
+        options = {"topology": f"1x{machines or 1}x{count}", "target_config": _H100}
+    else:
+        assert match
+        slices, name, shape = match.groups()
+        chips.chip(name)
+        shape, platform = f"{name}:{shape}", "tpu"
+        options = _OPTIONS.get(shape, _OPTIONS.get(name, {}))
+        if slices:
+            options = {**options, "num_slices": int(slices)}
     try:
-        found = topologies.get_topology_desc(f"{name}:{shape}", platform="tpu", **options)
+        found = topologies.get_topology_desc(shape, platform=platform, **options)
     except Exception as error:
-        if "TPU support not installed" in str(error) or "libtpu" in str(error):
+        said = str(error)
+        if "TPU support not installed" in said or "libtpu" in said:
             raise InputError("planning for a TPU needs its compiler: install the extra cmr_jax[tpu]") from None
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if platform == "cuda":
+            raise InputError("planning for a GPU needs its compiler: install the extra cmr_jax[cuda]") from None
+        first = said.splitlines()[0] if said else type(error).__name__
         raise InputError(f"--topology {topology!r}: the compiler knows no such slice ({first})") from None
     return name, list(found.devices)
 
@@ -164,10 +196,13 @@ def make_plan(config: Config, model: Model, chip_name: str, devices: list[Any], 
     memory = compiled.memory_analysis()
     program = hlo.Program(compiled.as_text() or "")
     assert memory is not None
+    # XLA:GPU says no peak: what comes in, what is made on the way, and what goes out that is not in place of what came.
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    peak = memory.peak_memory_in_bytes or held + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Plan(
         **known,
-        fits=memory.peak_memory_in_bytes <= chip.memory_bytes,
-        peak_bytes=memory.peak_memory_in_bytes,
+        fits=peak <= chip.memory_bytes,
+        peak_bytes=peak,
         temporary_bytes=memory.temp_size_in_bytes,
         memory_traffic_bytes=float(program.memory_bytes()),
         collectives=tuple(program.collectives(mesh.size)),

@@ -75,6 +75,8 @@ def test_twice_the_batch_sends_no_more_parameters_but_moves_more_memory():
         ("v5e", "not of the form"),
         ("v5e:4", "not of the form"),
         ("v9z:4x4", "no chip 'v9z'"),
+        ("h100", "not of the form"),
+        ("h100:2x2x8", "not of the form"),
     ],
 )
 def test_a_slice_that_is_none(topology: str, says: str):
@@ -93,10 +95,16 @@ def test_chips_by_what_jax_calls_them():
     assert chips.of_device_kind("cpu") is None
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra tpu)")
-def test_the_demo_compiles_for_a_slice_of_v5e(python: str, tmp_path: Path):
+def _installed(compiler: str) -> bool:
+    return importlib.util.find_spec({"tpu": "libtpu", "cuda": "jax_cuda13_plugin"}[compiler]) is not None
+
+
+@pytest.mark.parametrize(("topology", "compiler"), [("v5e:2x2", "tpu"), ("h100:4", "cuda")])
+def test_the_demo_compiles_for_four_chips(python: str, tmp_path: Path, topology: str, compiler: str):
+    if not _installed(compiler):
+        pytest.skip(f"the extra {compiler} is not installed")
     out = tmp_path / "plan.json"
-    command = [python, "-m", "cmr_jax.bin.plan", "--config=configs/demo.py", "--topology=v5e:2x2", f"--out={out}"]
+    command = [python, "-m", "cmr_jax.bin.plan", "--config=configs/demo.py", f"--topology={topology}", f"--out={out}"]
     command += ["--config.mesh.fsdp=2", "--config.model.dtype=bfloat16", "--config.model.text.vocab_size=500"]
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
@@ -107,10 +115,11 @@ def test_the_demo_compiles_for_a_slice_of_v5e(python: str, tmp_path: Path):
     assert {c["kind"] for c in made["collectives"]} >= {"all-gather", "all-reduce"}
 
 
-def test_without_the_compiler_it_says_what_to_install(python: str, tmp_path: Path):
-    if importlib.util.find_spec("libtpu"):
-        pytest.skip("libtpu is installed")
-    command = [python, "-m", "cmr_jax.bin.plan", "--config=configs/demo.py", "--topology=v5e:2x2"]
+@pytest.mark.parametrize(("topology", "compiler"), [("v5e:2x2", "tpu"), ("h100:2x8", "cuda")])
+def test_without_the_compiler_it_says_what_to_install(python: str, tmp_path: Path, topology: str, compiler: str):
+    if _installed(compiler):
+        pytest.skip(f"the extra {compiler} is installed")
+    command = [python, "-m", "cmr_jax.bin.plan", "--config=configs/demo.py", f"--topology={topology}"]
     done = subprocess.run([*command, f"--out={tmp_path / 'x.json'}"], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 2 and "cmr_jax[tpu]" in done.stderr, done.stderr
+    assert done.returncode == 2 and f"cmr_jax[{compiler}]" in done.stderr, done.stderr
     assert not list(tmp_path.iterdir())
