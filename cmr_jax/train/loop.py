@@ -119,9 +119,11 @@ class _Run:
             raise Stopped(start)
         with contextlib.closing(Profiler(self.config, self.workdir)) as profiler:
             placed = _ahead(batches, lambda batch: sharding.put_batch(batch, self.mesh))
+            metrics: dict[str, jax.Array] = {}
             for step in range(start + 1, last + 1):
                 self.beat(step, "data")
-                with clock.span("data"):
+                # No wait for data where the devices were still at the step before when the batch came.
+                with clock.span("data", counts=lambda before=metrics: _is_ready(before)):
                     batch = next(placed)
                 self.beat(step, "step")
                 profiler.before(step)
@@ -176,6 +178,10 @@ class _Run:
     def _make_up_evaluation(self, state: TrainState, start: int) -> bool:
         owed = start > 0 and bool(self.evaluators) and _due(start, self.config.eval_every, self.config.steps)
         return owed and not self.log.evaluated_at_start() and self._evaluate(state, start)
+
+
+def _is_ready(arrays: dict[str, jax.Array]) -> bool:
+    return all(array.is_ready() for array in arrays.values())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _ahead(batches: Iterator[Batch], put: Callable[[Batch], Batch]) -> Iterator[Batch]:

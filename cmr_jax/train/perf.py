@@ -10,7 +10,8 @@ import jax
 
 from cmr_jax.config import TrainConfig
 
-# What a second of a run is spent on. "step" is what is left: dispatching steps and waiting for the devices.
+# What a second of a run is spent on. "data" is waiting for a batch while the devices have nothing to do; "step" is what
+# is left: dispatching steps and waiting for the devices.
 STATIONS = ("init", "compile", "data", "step", "eval", "save")
 
 
@@ -28,12 +29,15 @@ class Clock:
         self._enter("step")
 
     @contextlib.contextmanager
-    def span(self, station: str) -> Iterator[None]:
+    def span(self, station: str, counts: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Books the time within on `station`; where it does not count, asked at the end, on what went before."""
         before = self._station
         self._enter(station)
         try:
             yield
         finally:
+            if not counts():
+                self._station = before
             self._enter(before)
 
     def _enter(self, station: str) -> None:

@@ -32,6 +32,16 @@ def test_every_second_is_booked_once():
     assert again["ledger/step"] == 4 and again["perf/data_wait_share"] == 0 and again["perf/step_seconds"] == 1
 
 
+def test_a_wait_beside_busy_devices_is_no_wait():
+    time = iter(range(100))
+    clock = Clock(lambda: float(next(time)))
+    clock.begin()
+    for counts in (True, False, False):
+        with clock.span("data", counts=lambda counts=counts: counts):
+            pass
+    assert clock.read(steps=3)["ledger/data"] == 1 and clock.read(steps=1)["ledger/step"] == 7
+
+
 def test_utilisation_is_of_the_peak_of_all_devices_or_not_known():
     assert utilisation(1e15, 2.0, 10, CHIPS["v5e"].flops_per_second)["perf/mfu"] == pytest.approx(5e14 / 1.97e15)
     unknown = utilisation(1e15, 2.0, 10, None)
