@@ -14,6 +14,9 @@ from cmr_jax.errors import InputError
 from cmr_jax.evals import export, search
 from cmr_jax.evals.tables import table
 
+# The --text that stands for standard input.
+STDIN = "-"
+
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Folder of embeddings, the --out of cmr_jax.bin.embed.")
 _STUDY = flags.DEFINE_string("study", None, "Pseudonym of a study: finds others like it, of other patients.")
 _TEXT = flags.DEFINE_string(
@@ -24,8 +27,6 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Instead of --workdir: one
 _STEP = flags.DEFINE_integer("step", None, "Step to take from --workdir; default the newest undamaged one.")
 _AMONG = flags.DEFINE_enum("among", "images", ["images", "texts"], "Compare with the studies' images or reports.")
 _SPLIT = flags.DEFINE_string("split", export.ALL_SPLITS, "Search train, val or test alone.")
-# The --text that stands for standard input.
-STDIN = "-"
 _TOP = flags.DEFINE_integer("top", 10, "How many to show.", 1)
 
 
