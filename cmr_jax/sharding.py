@@ -40,7 +40,8 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     among neighbours, and only `data`, which sums gradients once a step, reaches across the network between slices.
 
     Raises:
-      InputError: when the axes do not multiply to the number of devices, or several slices would share parameters.
+      InputError: when the axes do not multiply to the number of devices, several slices would share parameters, or
+        processes that simulate several devices each would use two axes.
     """
     devices = sorted(jax.devices() if devices is None else devices, key=_place)
     sizes = {"data": config.data, "fsdp": config.fsdp, "model": config.model}
@@ -51,6 +52,7 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     if math.prod(sizes.values()) != len(devices):
         axes = " x ".join(f"{name} {size}" for name, size in sizes.items())
         raise InputError(f"config.mesh: {axes} does not make the {len(devices)} devices here")
+    _refuse_what_gloo_confuses(sizes, devices)
     slices = len({_place(device)[0] for device in devices})
     if sizes["data"] % slices:
         raise InputError(
@@ -65,6 +67,18 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
 def _place(device: Any) -> tuple[int, int, int]:
     # Only devices of a TPU have slices.
     return getattr(device, "slice_index", None) or 0, device.process_index, device.id
+
+
+def _refuse_what_gloo_confuses(sizes: dict[str, int], devices: list[Any]) -> None:
+    """jaxlib 0.12 starts exchanges of several CPU devices that do not depend on one another in another order in each
+    process, and gloo ends the job at its first step ("op.preamble.length <= op.nbytes"): 5 starts of 5."""
+    processes = {device.process_index for device in devices}
+    used = [name for name, size in sizes.items() if size > 1]
+    if devices[0].platform == "cpu" and 1 < len(processes) < len(devices) and len(used) > 1:
+        raise InputError(
+            f"config.mesh: {' and '.join(used)} are both above 1, which processes that simulate several CPU devices"
+            f" each cannot do: give every process one (python -m launch.local --processes {len(devices)} --devices 1)"
+        )
 
 
 def connect(mesh: Mesh) -> None:

@@ -6,10 +6,8 @@ Everything after `--` goes to cmr_jax.bin.train. Each process sees `--devices` s
 own accelerators). When one process fails the others are stopped: they would wait for it for ever. SIGTERM and SIGUSR1
 are passed on to all, which save and leave (exit 75: start the same command again).
 
-Where several processes simulate several devices each, keep to one axis of the mesh (`mesh.fsdp` 1): with two in use,
-jaxlib 0.12 lets exchanges that do not depend on one another meet in another order in each process, and gloo ends the
-job at its first step ("op.preamble.length <= op.nbytes"). With one device a process (`--devices 1`) any mesh works.
-TPUs and GPUs do not exchange by gloo.
+Where several processes simulate several devices each, a mesh of two axes is refused: gloo would confuse them
+(`cmr_jax.sharding`). With one device a process any mesh works. TPUs and GPUs do not exchange by gloo.
 """
 
 import os

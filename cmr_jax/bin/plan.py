@@ -51,7 +51,11 @@ def _main() -> None:
     chip, devices = plan.devices_of(_TOPOLOGY.value)
     print(f"compiling for {len(devices)} chips; a large model takes minutes", flush=True)
     model = build(settings.model, len(schema.VIEWS))
-    made = plan.make_plan(settings, model, chip, devices, flops=flops.train_step(settings))
+    counted = {
+        "flops": flops.train_step(settings),
+        "recomputed_flops": flops.recomputed(settings),
+    }
+    made = plan.make_plan(settings, model, chip, devices, **counted)
     partial = out.with_name(out.name + ".partial")
     partial.write_text(json.dumps({"topology": _TOPOLOGY.value, **made.to_dict()}, indent=2) + "\n", encoding="utf-8")
     partial.replace(out)

@@ -24,6 +24,7 @@ from cmr_jax.errors import InputError
 from cmr_jax.evals import partial
 from cmr_jax.evals.export import Embeddings
 from cmr_jax.models.build import Model
+from cmr_jax.models.target import compiled_for
 from cmr_jax.structs import Batch, Params
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.checkpoint import Checkpoints
@@ -58,7 +59,8 @@ def embed_split(
     share = (jax.process_index(), jax.process_count()) if together else (0, 1)
 
     def both(params, batch):
-        out = model.apply(params, batch, constrain=constrain)
+        with compiled_for(mesh, sharding.batch_axes(mesh)):
+            out = model.apply(params, batch, constrain=constrain)
         return out["image_embedding"], out["text_embedding"]
 
     run = jax.jit(both, out_shardings=sharding.replicated(mesh))

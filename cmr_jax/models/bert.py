@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cmr_jax.config import TextConfig
-from cmr_jax.models.attention import attend, gelu, layer_norm, split_heads, wide
+from cmr_jax.models.attention import gelu, layer_norm, self_attention, wide
 from cmr_jax.models.layers import Constrain, Stack, dropout, linear, masked_mean
 
 
@@ -23,11 +23,9 @@ class BertBlock(nnx.Module):
         self.mlp_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
 
     def __call__(self, x_BLD: jax.Array, mask_BL: jax.Array, *, key: jax.Array | None) -> jax.Array:
-        B, L, D = x_BLD.shape
         keys = (None,) * 2 if key is None else jax.random.split(key, 2)
-        q, k, v = split_heads(self.qkv(x_BLD), self.heads)
-        mixed_BLNK = attend(q, k, v, mask_BL)
-        update = dropout(self.out(mixed_BLNK.reshape(B, L, D)), self.rate, keys[0])
+        mixed_BLD = self_attention(self.qkv(x_BLD), self.heads, mask_BL)
+        update = dropout(self.out(mixed_BLD), self.rate, keys[0])
         x_BLD = self.attention_norm(x_BLD + update).astype(x_BLD.dtype)
         hidden = gelu(self.up(x_BLD))
         return self.mlp_norm(x_BLD + dropout(self.down(hidden), self.rate, keys[1])).astype(x_BLD.dtype)

@@ -6,18 +6,24 @@ output of space attention is added to the block's *input*, not to what time atte
 weights and how they map to ours stand in `released.py`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from cmr_jax.config import VideoConfig
-from cmr_jax.models.attention import attend, gelu, layer_norm, split_heads, wide
+from cmr_jax.models.attention import divided_attention, gelu, layer_norm, wide
 from cmr_jax.models.layers import Constrain, Stack, dropout, linear
 
 # Of ImageNet, on three channels; a grey pixel is the same in all of them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+
+# CLS `B 1 D` and the patch tokens `B T P D`.
+Tokens = tuple[jax.Array, jax.Array]
 
 
 class DividedAttention(nnx.Module):
@@ -28,28 +34,10 @@ class DividedAttention(nnx.Module):
         self.qkv = linear(width, 3 * width, dtype, rngs)
         self.out = linear(width, width, dtype, rngs)
 
-    def __call__(self, x_BSD: jax.Array, frames: int, *, along_time: bool) -> jax.Array:
-        """`B 1+TP D` to the same; token 0 is CLS, then patch after patch, frame after frame."""
-        B, S, D = x_BSD.shape
-        N, K, P = self.heads, D // self.heads, (S - 1) // frames
-        q, k, v = split_heads(self.qkv(x_BSD), N)
-
-        def grouped(x_BSNK: jax.Array) -> tuple[jax.Array, jax.Array]:
-            """CLS `B 1 N K`, and the patch tokens in their groups."""
-            first, rest = jnp.split(x_BSNK, [1], axis=1)
-            x_BTPNK = rest.reshape(B, frames, P, N, K)
-            return first, x_BTPNK.swapaxes(1, 2) if along_time else x_BTPNK
-
-        def with_cls(x_BSNK: jax.Array) -> jax.Array:
-            first, group = grouped(x_BSNK)
-            first = jnp.broadcast_to(first[:, None], (*group.shape[:2], 1, N, K))
-            return jnp.concatenate([first, group], axis=2)
-
-        cls_q, group_q = grouped(q)
-        cls_B1NK = attend(cls_q, k, v)
-        mixed = attend(group_q, with_cls(k), with_cls(v))
-        mixed = (mixed.swapaxes(1, 2) if along_time else mixed).reshape(B, S - 1, N, K)
-        return self.out(jnp.concatenate([cls_B1NK, mixed], axis=1).reshape(B, S, D))
+    def __call__(self, first_B1D: jax.Array, x_BTPD: jax.Array, *, along_time: bool) -> tuple[jax.Array, jax.Array]:
+        """CLS and the patch tokens, to the same."""
+        mixed = divided_attention(self.qkv(first_B1D), self.qkv(x_BTPD), self.heads, along_time=along_time)
+        return self.out(mixed[0]), self.out(mixed[1])
 
 
 def start_time_attention(attention: DividedAttention, how: str) -> None:
@@ -67,9 +55,11 @@ def start_time_attention(attention: DividedAttention, how: str) -> None:
 
 
 class ReleasedBlock(nnx.Module):
+    """CLS and the patch tokens stand apart: side by side they are 1 + T P rows, which no tile divides, and every
+    projection's result would be copied to cut CLS off again."""
+
     def __init__(self, config: VideoConfig, dtype, rate: float, rngs: nnx.Rngs):
-        self.rate, self.frames = rate, config.frames
-        self.patches = (config.image_size // config.patch) ** 2
+        self.rate = rate
         self.time_norm = layer_norm(config.width, config.norm_epsilon, dtype, rngs)
         self.time = DividedAttention(config.width, config.heads, dtype, rngs)
         start_time_attention(self.time, config.time_init)
@@ -79,14 +69,20 @@ class ReleasedBlock(nnx.Module):
         self.up = linear(config.width, config.mlp_width, dtype, rngs)
         self.down = linear(config.mlp_width, config.width, dtype, rngs)
 
-    def __call__(self, x_BSD: jax.Array, *, key: jax.Array | None) -> jax.Array:
-        frames = (x_BSD.shape[1] - 1) // self.patches
+    def __call__(self, x: Tokens, *, key: jax.Array | None) -> Tokens:
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
-        timed = x_BSD + dropout(self.time(self.time_norm(x_BSD), frames, along_time=True), self.rate, keys[0])
-        spaced = self.space(self.space_norm(timed), frames, along_time=False)
-        x_BSD = x_BSD + dropout(spaced, self.rate, keys[1])
-        hidden = gelu(self.up(self.mlp_norm(x_BSD)))
-        return x_BSD + dropout(self.down(hidden), self.rate, keys[2])
+        timed = self._plus(x, self.time(*_each(self.time_norm, x), along_time=True), keys[0])
+        x = self._plus(x, self.space(*_each(self.space_norm, timed), along_time=False), keys[1])
+        return self._plus(x, _each(lambda y: self.down(gelu(self.up(self.mlp_norm(y)))), x), keys[2])
+
+    def _plus(self, x: Tokens, update: Tokens, key: jax.Array | None) -> Tokens:
+        keys = (None,) * 2 if key is None else jax.random.split(key)
+        first, rest = (a + dropout(b, self.rate, k) for a, b, k in zip(x, update, keys, strict=True))
+        return first, rest
+
+
+def _each(function: Callable[[jax.Array], jax.Array], x: Tokens) -> Tokens:
+    return function(x[0]), function(x[1])
 
 
 class ReleasedVideoTower(nnx.Module):
@@ -110,15 +106,18 @@ class ReleasedVideoTower(nnx.Module):
     def __call__(self, video: jax.Array, *, key: jax.Array | None, constrain: Constrain) -> jax.Array:
         """`B D` of whole-number grey frames `B T H W`, or of three normalised float channels `B T 3 H W`."""
         patches_BTPD = self._colour(video) if video.ndim == 5 else self._grey(video)
-        B, T, P, D = patches_BTPD.shape
+        B, T, _, D = patches_BTPD.shape
         if self.config.frames < T:
             raise ValueError(f"{T} frames, but the model has positions for {self.config.frames}")
         position = self.position[...].astype(self.dtype)
         place_TPD = position[None, 1:] + self.time_position[...].astype(self.dtype)[:T, None]
-        tokens_BSD = (patches_BTPD + place_TPD[None]).reshape(B, T * P, D)
-        first = jnp.broadcast_to((self.cls[...].astype(self.dtype) + position[0])[None, None], (B, 1, D))
-        x_BSD = self.stack(constrain(jnp.concatenate([first, tokens_BSD], axis=1)), key=key, constrain=constrain)
-        return self.norm(x_BSD[:, 0])
+        first_B1D = jnp.broadcast_to((self.cls[...].astype(self.dtype) + position[0])[None, None], (B, 1, D))
+
+        def split_by_study(x: Tokens) -> Tokens:
+            return constrain(x[0]), constrain(x[1])
+
+        x = split_by_study((first_B1D, patches_BTPD + place_TPD[None]))
+        return self.norm(self.stack(x, key=key, constrain=split_by_study)[0][:, 0])
 
     def _patches(self, video_BTCHW: jax.Array) -> jax.Array:
         p = self.config.patch

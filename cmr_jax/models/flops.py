@@ -63,6 +63,14 @@ def train_step(config: Config) -> float:
     return size * per_study(config).train + directions * 3 * 2.0 * size * size * config.model.embed_dim
 
 
+def recomputed(config: Config) -> float:
+    """What one step computes again over the global batch: by remat, and the forward pass once more where the batch goes
+    in parts (train.micro_batches)."""
+    study = per_study(config)
+    again = study.image + study.text if config.train.micro_batches > 1 else 0.0
+    return config.train.batch_size * (study.recomputed + again)
+
+
 def one_study(config: Config) -> Batch:
     """A batch of one study as shapes."""
     video, series, length = config.model.video, config.num_series, config.model.text.length

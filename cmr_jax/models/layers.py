@@ -1,42 +1,23 @@
 """The parts that both towers are made of. Parameters are float32; products run in the compute dtype; norms, softmax
 and pooling run in float32."""
 
-import contextlib
-import contextvars
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cmr_jax.models.attention import attend, split_heads
+from cmr_jax.models.attention import self_attention
+from cmr_jax.models.target import target
 
 Constrain = Callable[[jax.Array], jax.Array]
 
 
-_ROWS = contextvars.ContextVar("_ROWS", default=False)
-
-
-@contextlib.contextmanager
-def tokens_as_rows(wanted: bool) -> Iterator[None]:
-    """What is traced within has its linear layers take all tokens as the rows of one matrix.
-
-    With more axes than two the compiler for CPUs copies both factors of a weight's gradient, transposed, before it
-    multiplies them. For TPUs it is the reshape that costs copies, wherever a study's tokens are no multiple of a tile's
-    eight rows (docs/performance.md): so the step asks for it where its devices are CPUs.
-    """
-    before = _ROWS.set(wanted)
-    try:
-        yield
-    finally:
-        _ROWS.reset(before)
-
-
 class Linear(nnx.Linear):
     def __call__(self, inputs: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-        if not _ROWS.get():
+        if not target().tokens_as_rows:
             return super().__call__(inputs, *args, **kwargs)
         rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), *args, **kwargs)
         return rows.reshape(*inputs.shape[:-1], -1)
@@ -71,15 +52,9 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, along_time: bool = False) -> jax.Array:
         """`... L D` to the same; keys where `mask` (`... L`) is False are not attended to.
 
-        `along_time` attends over T of `M T P D`, mask `M T`. The compiler folds that swap of axes into the layout that
-        the products want anyway: 10 % less CPU time than swapping the tokens (jax.nn.dot_product_attention: 14 % more).
+        `along_time` attends over T of `M T P D`, mask `M T`.
         """
-        q, k, v = split_heads(self.qkv(x), self.heads)
-        if along_time:
-            q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))
-            mask = None if mask is None else mask[:, None]
-        mixed = attend(q, k, v, mask)
-        return self.out((mixed.swapaxes(1, 2) if along_time else mixed).reshape(x.shape))
+        return self.out(self_attention(self.qkv(x), self.heads, mask, along_time=along_time))
 
 
 class Mlp(nnx.Module):
@@ -145,8 +120,9 @@ class Stack(nnx.Module):
         self.remat = remat
         self.blocks = nnx.vmap(block, in_axes=0, out_axes=0)(rngs.split(depth))
 
-    def __call__(self, x: jax.Array, *args: Any, key: jax.Array | None = None, constrain: Constrain) -> jax.Array:
-        """Each block is called as `block(x, *args, key=…)`; its output's batch sharding is restated."""
+    def __call__[X](self, x: X, *args: Any, key: jax.Array | None = None, constrain: Callable[[X], X]) -> X:
+        """Each block is called as `block(x, *args, key=…)`, `x` an array or several; its output's batch sharding is
+        restated."""
         graphdef, layers = nnx.split(self.blocks)
         keys = None if key is None else jax.random.split(key, self.depth)
 

@@ -60,6 +60,7 @@ class Plan:
     temporary_bytes: int | None
     state_bytes: int
     flops: float
+    recomputed_flops: float
     memory_traffic_bytes: float
     collectives: tuple[hlo.Collective, ...]
     refusal: str = ""
@@ -69,7 +70,7 @@ class Plan:
         """The least time a step can take for each limit, were the others free: the roofline."""
         chip = chips.chip(self.chip)
         return {
-            "compute": self.flops / self.devices / chip.flops_per_second,
+            "compute": (self.flops + self.recomputed_flops) / self.devices / chip.flops_per_second,
             "memory": self.memory_traffic_bytes / chip.memory_bytes_per_second,
             "interconnect": sum(c.wire_bytes for c in self.collectives) / chip.wire_bytes_per_second,
         }
@@ -81,8 +82,11 @@ class Plan:
 
     @property
     def best_mfu(self) -> float:
-        """Share of the chips' peak that the roofline leaves."""
-        return self.seconds["compute"] / self.seconds[self.bound] if self.flops and self.bound else 0.0
+        """Share of the chips' peak that the roofline leaves; what remat computes again is no use of it."""
+        if not self.bound:
+            return 0.0
+        peak = self.devices * chips.chip(self.chip).flops_per_second
+        return self.flops / peak / self.seconds[self.bound] if self.flops else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -160,10 +164,13 @@ def abstract_batch(config: Config, mesh: Mesh) -> Batch:
     )
 
 
-def make_plan(config: Config, model: Model, chip_name: str, devices: list[Any], *, flops: float) -> Plan:
+def make_plan(
+    config: Config, model: Model, chip_name: str, devices: list[Any], *, flops: float, recomputed_flops: float = 0.0
+) -> Plan:
     """Compiles the train step of `config` for `devices` and reads the program.
 
-    `flops` are those of one step over the global batch, forward and backward, without what remat computes again.
+    `flops` are those of one step over the global batch, forward and backward, without `recomputed_flops`, which remat
+    computes again.
 
     Raises:
       InputError: where the mesh does not make the devices or the batch cannot be split over them.
@@ -185,6 +192,7 @@ def make_plan(config: Config, model: Model, chip_name: str, devices: list[Any], 
         "memory_bytes": chip.memory_bytes,
         "state_bytes": _bytes_per_device(state),
         "flops": flops,
+        "recomputed_flops": recomputed_flops,
     }
     try:
         compiled = lowered.compile()
@@ -238,7 +246,8 @@ def describe(plan: Plan) -> str:
     lines += [
         f"{'fits' if plan.fits else 'does not fit'}: peak {plan.peak_bytes / gib:.2f} GiB a chip of"
         f" {plan.memory_bytes / gib:.2f} GiB; state {plan.state_bytes / gib:.2f} GiB",
-        f"{plan.flops / 1e12:.4g} TFLOP a step; least time for {seconds}: bound by {plan.bound},"
+        f"{plan.flops / 1e12:.4g} TFLOP a step and {plan.recomputed_flops / 1e12:.4g} computed again; least time for"
+        f" {seconds}: bound by {plan.bound},"
         f" at most {100 * plan.best_mfu:.0f} % MFU",
     ]
     lines += [

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from cmr_jax import losses, optim, rng, sharding
 from cmr_jax.config import Config, LossConfig
 from cmr_jax.models.build import Model
-from cmr_jax.models.layers import tokens_as_rows
+from cmr_jax.models.target import compiled_for
 from cmr_jax.structs import Batch, TrainState
 from cmr_jax.train import grad_cache
 
@@ -32,7 +32,7 @@ def make_step(config: Config, model: Model, optimizer: optax.GradientTransformat
         moving, fixed = optim.split(state.params, config.optim.freeze)
 
         def embed(moving, batch: Batch, key: jax.Array):
-            with tokens_as_rows(mesh.devices.flat[0].platform == "cpu"):
+            with compiled_for(mesh, sharding.batch_axes(mesh)):
                 return model.apply(optim.join(moving, fixed), batch, key=key, constrain=constrain)
 
         def loss_of(out):

@@ -1,4 +1,4 @@
-"""Two processes (gloo) train, save and restore as one process with the devices of both does."""
+"""Several processes (gloo) train, save and restore as one process with the devices of all does."""
 
 import json
 import os
@@ -39,20 +39,31 @@ def _train(python: str, workdir: Path, data: Path, processes: int, devices: int,
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-# Of several devices a process gloo may confuse two axes of a mesh: see launch/local.py. Of one device it cannot.
-@pytest.mark.parametrize(("devices", "fsdp"), [(8, 1), (2, 2), pytest.param(8, 2, marks=pytest.mark.slow)])
-def test_two_processes_train_save_and_restore(python: str, tmp_path: Path, devices: int, fsdp: int):
+@pytest.mark.parametrize(
+    ("processes", "devices", "fsdp"), [(2, 8, 1), (2, 2, 2), pytest.param(4, 4, 2, marks=pytest.mark.slow)]
+)
+def test_processes_train_save_and_restore(python: str, tmp_path: Path, processes: int, devices: int, fsdp: int):
     data = datasets.write_dataset(tmp_path / "data", {"train": 24, "val": 6, "test": 0})
     mesh = {"devices": devices, "fsdp": fsdp}
     one = _train(python, tmp_path / "one", data, processes=1, **mesh)
-    two = _train(python, tmp_path / "two", data, processes=2, **mesh)
+    two = _train(python, tmp_path / "two", data, processes=processes, **mesh)
     assert list(two) == list(one) == [1, 2, 3, 4]
     np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-5)
     manifests = tmp_path / "two" / "checkpoints" / "manifests"
     assert sorted(p.stem for p in manifests.iterdir()) == ["00000002", "00000004"]
     # As if both had been killed after step 2: they start again from its checkpoint and end where they ended before.
     (manifests / "00000004.json").unlink()
-    assert _train(python, tmp_path / "two", data, processes=2, **mesh) == two
+    assert _train(python, tmp_path / "two", data, processes=processes, **mesh) == two
+
+
+def test_two_axes_over_processes_of_several_cpus_are_refused(python: str, tmp_path: Path):
+    """Gloo would end the job at its first step with a message that nobody understands."""
+    data = datasets.write_dataset(tmp_path / "data", {"train": 24, "val": 6, "test": 0})
+    command = [python, "-m", "launch.local", "--processes=2", "--devices=2", "--", *FLAGS, "--config.mesh.fsdp=2"]
+    command += [f"--workdir={tmp_path / 'run'}", f"--config.data.path={data}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "data and fsdp are both above 1" in done.stderr and "--processes 4 --devices 1" in done.stderr
 
 
 def test_a_process_that_fails_ends_the_job_with_its_code(python: str, tmp_path: Path):

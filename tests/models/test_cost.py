@@ -1,6 +1,7 @@
 """What keeps a training step cheap on CPUs, counted in its traced program (docs/performance.md)."""
 
 import collections
+import contextlib
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.extend import core
+from jax.sharding import Mesh
 
 from cmr_jax.models import cmrclip
 from cmr_jax.models.attention import gelu, split_heads
 from cmr_jax.models.flops import _inside, _shape
-from cmr_jax.models.layers import Mlp, tokens_as_rows
+from cmr_jax.models.layers import Mlp
+from cmr_jax.models.target import compiled_for
 
 
 def _equations(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
@@ -30,9 +33,10 @@ def _gradient(module: nnx.Module, *shape: int, **how) -> list[core.JaxprEqn]:
 
 
 def test_linear_layers_multiply_matrices_where_asked():
-    """Where the step asks for it: for CPUs, not for TPUs."""
+    """Where the step says that it is for CPUs."""
     for wanted in (True, False):
-        with tokens_as_rows(wanted):
+        mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+        with compiled_for(mesh, ("data",)) if wanted else contextlib.nullcontext():
             equations = _gradient(Mlp(8, 32, jnp.float32, nnx.Rngs(0)), 2, 5, 8)
         dots = [e for e in equations if e.primitive.name == "dot_general"]
         assert len(dots) == 6
@@ -43,7 +47,13 @@ def test_linear_layers_multiply_matrices_where_asked():
 def test_the_gradient_of_attention_pads_nothing(along_time: bool):
     """A sum of padded arrays stands where slices of queries, keys and values come back together; splits have none."""
     attention = cmrclip.DividedAttention(8, 2, jnp.float32, nnx.Rngs(0))
-    equations = _gradient(attention, 2, 1 + 3 * 4, 8, args=(3,), kwargs={"along_time": along_time})
+    first = jnp.ones((2, 1, 8))
+    graphdef, state = nnx.split(attention)
+
+    def total(state, x):
+        return sum(part.sum() for part in nnx.merge(graphdef, state)(first, x, along_time=along_time))
+
+    equations = _equations(jax.make_jaxpr(jax.grad(total, (0, 1)))(state, jnp.ones((2, 3, 4, 8))).jaxpr)
     count = collections.Counter(e.primitive.name for e in equations)
     assert count["pad"] == 0 and count["dot_general"] > 0
 

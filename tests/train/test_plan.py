@@ -57,6 +57,9 @@ def test_a_plan_on_this_machine_has_every_figure():
     params = sum(leaf.size * 4 for leaf in jax.tree.leaves(build(_tiny().model, 19).abstract_params()))
     assert 1.5 * params <= made.state_bytes <= 2.2 * params
     assert made.seconds["compute"] == pytest.approx(1e9 / 8 / 197e12)
+    # What remat computes again takes time and is no use.
+    again = dataclasses.replace(made, recomputed_flops=1e15)
+    assert again.bound == "compute" and again.best_mfu == pytest.approx(1e9 / (1e15 + 1e9))
     assert made.bound == max(made.seconds, key=lambda name: made.seconds[name])
     text = plan.describe(made)
     assert "fits: peak" in text and "all-gather among" in text
