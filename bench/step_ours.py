@@ -79,6 +79,7 @@ def serve(folder: Path, size: str, what: str, remat: str) -> None:
     from cmr_jax.models.build import build
     from cmr_jax.models.pretrained import released_rules
     from cmr_jax.structs import Batch, TrainState
+    from cmr_jax.train import health
     from cmr_jax.train.state import abstract_state
     from cmr_jax.train.step import batch_loss, jit_step, make_step
 
@@ -110,7 +111,7 @@ def serve(folder: Path, size: str, what: str, remat: str) -> None:
     facts = {"jax": jax.__version__, "flops": flops.train_step(config) if what == "train" else _forward(config)}
     if what == "train":
         run = jit_step(make_step(config, model, optimizer, mesh), abstract, mesh)
-        state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
+        state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params), health.no_losses())
         # Placed as the step gives it back, or the second call would compile again.
         holder = [jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract))]
         del params, state

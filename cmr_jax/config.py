@@ -214,10 +214,10 @@ class TrainConfig:
     keep_checkpoints: int = 2
     # 0: never. Retrieval on the validation split.
     eval_every: int = 0
-    # Updates with a loss or gradient that is not finite are skipped; this many in a row end the run.
+    # Updates with a loss or gradient that is not finite are skipped, and so are spikes; this many in a row end the run.
     max_skipped: int = 10
-    # A loss this many times the usual one is a spike: counted, as many in a row end the run, and a state that leads to
-    # one never becomes the last good checkpoint.
+    # A loss this many times the usual one, a mean over the last thirty or so, is a spike; a state that leads to one
+    # never becomes the last good checkpoint.
     spike_factor: float = 10.0
     # Without progress for so long a process dumps its stacks, names the one that is late and ends the job; 0: never.
     # Start-up and the first compile may take ten times as long.

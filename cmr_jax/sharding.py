@@ -24,7 +24,7 @@ from cmr_jax.errors import InputError
 # the last dimension or the last but one over `model` (Megatron, arXiv 1909.08053, section 3: one all-reduce a pair),
 # and are "fsdp" on the others.
 RULES: tuple[tuple[str, str], ...] = (
-    (r"(^|/)(step|count)$", "replicate"),
+    (r"(^|/)(step|count|usual_loss)$", "replicate"),
     (r"/up/kernel$", "column"),
     (r"/down/kernel$", "row"),
     (r"/(scale|bias|log_scale|logit_bias)$", "replicate"),

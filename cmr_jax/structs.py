@@ -54,3 +54,4 @@ class TrainState:
     step: Any
     params: Params
     opt_state: Any
+    usual_loss: Any  # float32 (sum, weight) of the good losses of late: `train.health`

@@ -94,7 +94,7 @@ from cmr_jax.train.checkpoint import Checkpoints
 
 def state(step, count):
     params = {"w": jax.random.normal(jax.random.key(step), (count,))}
-    return TrainState(step=jnp.int32(step), params=params, opt_state={"m": jnp.zeros(3)})
+    return TrainState(step=jnp.int32(step), params=params, opt_state={"m": jnp.zeros(3)}, usual_loss=jnp.zeros(2))
 
 def main():
     checkpoints = Checkpoints(sys.argv[1] + "/checkpoints")

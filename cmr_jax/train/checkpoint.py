@@ -149,25 +149,25 @@ class Checkpoints:
         _replace(self._manifest(step), {"step": step, "sha256": _hashes(self._step_dir(step))})
         good = self.last_good()
         for old in self.steps()[: -self.keep]:
-            if good is None or old != good["step"]:
+            if old != good:
                 # The manifest goes first: what is left if we die here is not a checkpoint any more.
                 self._manifest(old).unlink()
                 shutil.rmtree(self._step_dir(old), ignore_errors=True)
 
-    def mark_good(self, step: int, **notes: float) -> None:
+    def mark_good(self, step: int) -> None:
         """Says of a saved step that training went on well from it: it stays until a later one is marked."""
         if jax.process_index() == 0:
-            self._submit(self._mark_good, step, notes)
+            self._submit(self._mark_good, step)
 
-    def _mark_good(self, step: int, notes: dict[str, float]) -> None:
+    def _mark_good(self, step: int) -> None:
         if step in self.steps():
-            _replace(self.folder / LAST_GOOD, {"step": step, **notes})
+            _replace(self.folder / LAST_GOOD, {"step": step})
 
-    def last_good(self) -> dict[str, Any] | None:
-        """The `step` that was marked last, and its notes; None where there is none (any more)."""
+    def last_good(self) -> int | None:
+        """The step that was marked last; None where there is none (any more)."""
         try:
             found = json.loads((self.folder / LAST_GOOD).read_text())
-            return found if found["step"] in self.steps() else None
+            return found["step"] if found["step"] in self.steps() else None
         except (OSError, ValueError, KeyError):
             return None
 

@@ -218,8 +218,7 @@ class _Log:
     def __init__(self, config: Config, workdir: Path, start: int, checkpoints: Checkpoints, mesh: Mesh):
         self._config, self._mesh, self._checkpoints = config, mesh, checkpoints
         self._every, self._steps = config.train.log_every, config.train.steps
-        good = checkpoints.last_good() if start else None
-        self.health = Health(config.train, good.get("usual_loss") if good else None)
+        self.health = Health(config.train.max_skipped)
         if start:
             self.health.saved(start)
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -246,10 +245,9 @@ class _Log:
             return
         step, metrics = self._pending
         self._pending = None
-        good = self.health.saw(step, float(metrics["loss"]), float(metrics["skipped"]) > 0)
+        good = self.health.saw(step, skipped=bool(metrics["skipped"]), spike=bool(metrics["spikes"]))
         if good is not None:
-            usual = self.health.usual
-            self._checkpoints.mark_good(good, **({"usual_loss": usual} if math.isfinite(usual) else {}))
+            self._checkpoints.mark_good(good)
         if step % self._every and step != self._steps:
             return
         read = {name: float(value) for name, value in metrics.items()}

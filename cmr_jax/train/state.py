@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from cmr_jax import rng, sharding
 from cmr_jax.models.build import Model
 from cmr_jax.structs import Params, TrainState
+from cmr_jax.train import health
 
 
 def make_init(model: Model, optimizer: optax.GradientTransformation, seed: int):
@@ -15,7 +16,8 @@ def make_init(model: Model, optimizer: optax.GradientTransformation, seed: int):
 
     def init() -> TrainState:
         params = model.init(rng.stream(seed, "init"))
-        return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+        opt_state, usual_loss = optimizer.init(params), health.no_losses()
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, usual_loss)
 
     return init
 

@@ -12,7 +12,7 @@ from cmr_jax.config import Config, LossConfig
 from cmr_jax.models.build import Model
 from cmr_jax.models.target import compiled_for
 from cmr_jax.structs import Batch, TrainState
-from cmr_jax.train import grad_cache
+from cmr_jax.train import grad_cache, health
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -21,8 +21,9 @@ def make_step(config: Config, model: Model, optimizer: optax.GradientTransformat
     """`(state, batch) -> (state, metrics)`, pure and not yet jitted.
 
     Metrics are float32 scalars: `loss`, `scale` (inverse temperature), `grad_norm` before clipping, `learning_rate`,
-    `skipped`. An update whose loss or gradient is not finite is skipped (1): parameters and optimizer stay as they
-    were, whatever happens afterwards. (optax.apply_if_finite gives up after a number of them, and applies NaN.)
+    `skipped`, `spikes`. An update whose loss or gradient is not finite, or whose loss leaps (a spike: `train.health`),
+    is skipped (1): parameters and optimizer stay as they were, whatever happens afterwards. (optax.apply_if_finite
+    gives up after a number of them, and applies NaN.)
     """
     constrain = sharding.batch_constraint(mesh)
     schedule = optim.schedule(config.optim, config.train.steps)
@@ -44,7 +45,10 @@ def make_step(config: Config, model: Model, optimizer: optax.GradientTransformat
             updates, opt_state = optimizer.update(grads, state.opt_state, moving)
             learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
         grad_norm = optax.tree.norm(grads)
-        good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        spike = finite & health.is_spike(loss, state.usual_loss, config.train.spike_factor)
+        good = finite & ~spike
+        usual_loss = jnp.where(good, health.with_loss(state.usual_loss, loss), state.usual_loss)
         new = (optax.apply_updates(moving, updates), opt_state)
         moved, opt_state = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, (moving, state.opt_state))
         metrics = {
@@ -53,8 +57,9 @@ def make_step(config: Config, model: Model, optimizer: optax.GradientTransformat
             "grad_norm": grad_norm,
             "learning_rate": learning_rate,
             "skipped": 1.0 - good.astype(jnp.float32),
+            "spikes": spike.astype(jnp.float32),
         }
-        return TrainState(state.step + 1, optim.join(moved, fixed), opt_state), metrics
+        return TrainState(state.step + 1, optim.join(moved, fixed), opt_state, usual_loss), metrics
 
     return step
 
