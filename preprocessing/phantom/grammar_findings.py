@@ -1,0 +1,249 @@
+"""The FINDINGS of a report: one statement after another, topic by topic, of what the reader saw and measured."""
+
+from collections.abc import Callable, Sequence
+
+from preprocessing.phantom import grammar_segments
+from preprocessing.phantom.findings import Findings, Scar
+from preprocessing.phantom.grammar_authors import Author
+from preprocessing.phantom.grammar_reading import HYPERDYNAMIC, Reading
+from preprocessing.phantom.grammar_rules import Speaker, as_sentence
+
+_METHODS = {"volumetry": "short-axis volumetry", "biplane": "the biplane method", "visual": "visual estimation"}
+_FAINT = 0.25  # a lesion less deep than that of the wall may be doubted
+_SUBTLE = 50.0  # percent; regional hypokinesis of a heart that pumps better may be doubted
+_CLASSES = ((0.25, "1-25"), (0.5, "26-50"), (0.75, "51-75"), (2.0, "76-100"))  # Kim et al., NEJM 2000
+_GLOBAL = 0.8  # so much of what is seen moves too little: "global"
+_FLAT = 0.3  # severity of right ventricular overload from which the septum is flat
+NONCOMPACTED = "2.3"  # non-compacted to compacted at end-diastole (Petersen et al., JACC 2005)
+
+
+def adverb(grade: str) -> str:
+    return grade + "ly" if grade in ("mild", "moderate", "severe") else grade
+
+
+def grade_values(reading: Reading) -> dict[str, str]:
+    """{lv_size} "mild" and {lv_size_ly} "mildly", of grades that are clearly abnormal."""
+    clear = {name: g for name, g in reading.grades.items() if g not in ("", "borderline")}
+    return clear | {f"{name}_ly": adverb(g) for name, g in clear.items()} | (
+        {"method_words": _METHODS[reading.method]} if reading.method else {}
+    )  # fmt: skip
+
+
+def kind(reading: Reading, name: str) -> str:
+    """How a grade is spoken of: "normal", "borderline" or "large"; for functions the last is "low"."""
+    found = reading.grades[name]
+    if found in ("", "borderline"):
+        return found or "normal"
+    return "low" if name.endswith("function") else "large"
+
+
+def is_global(reading: Reading, acquired: frozenset[str]) -> bool:
+    """Whether the ventricle moves too little as a whole rather than in places."""
+    seen = grammar_segments.shown(acquired, "cine")
+    return bool(seen) and len(reading.motion.get("hypokinetic", ())) >= _GLOBAL * len(seen)
+
+
+def is_flat(findings: Findings) -> bool:
+    """Whether the septum is flat, as the short axis shows."""
+    return "cine_sax" in findings.acquired and any(
+        disease == "rv_overload" and severity > _FLAT for disease, severity in findings.diseases
+    )
+
+
+def motions(speaker: Speaker, reading: Reading) -> str:
+    """ "akinesis of the apex and hypokinesis of the mid anterior wall": the worst first."""
+    parts = [
+        speaker.say("motion.one", kind=name.replace("kinetic", "kinesis"), where=grammar_segments.describe(where))
+        for name in ("dyskinetic", "akinetic", "hypokinetic")
+        if (where := reading.motion.get(name))
+    ]
+    return " and ".join(parts)
+
+
+def depth_class(scar: Scar) -> str:
+    return next(words for limit, words in _CLASSES if scar.transmurality <= limit)
+
+
+def is_faint(scar: Scar) -> bool:
+    return scar.transmurality < _FAINT and scar.pattern != "insertion"
+
+
+class Finder:
+    """Says the findings of one report. Each topic gives sentences; what no acquired series shows gives none."""
+
+    def __init__(self, speaker: Speaker, author: Author, findings: Findings, reading: Reading):
+        self.speaker, self.author, self.findings, self.reading = speaker, author, findings, reading
+
+    def topics(self) -> dict[str, list[str]]:
+        """Sentences by topic, in the author's order; topics of which nothing is said are left out."""
+        said = {topic: [s for s in self._of(topic)() if s] for topic in self.author.topics}
+        return {topic: sentences for topic, sentences in said.items() if sentences}
+
+    def _of(self, topic: str) -> Callable[[], Sequence[str]]:
+        return getattr(self, f"_{topic}")
+
+    def _names_absent(self) -> bool:
+        return self.speaker.chance(self.author.negatives)
+
+    def _quality(self) -> list[str]:
+        say = self.speaker.sentence
+        out = [say("quality.breathing")] if self.findings.breathing else []
+        if self.findings.rhythm != "sinus":
+            out.append(say(f"quality.{self.findings.rhythm}"))
+        return out or ([say("quality.good")] if self._names_absent() else [])
+
+    def _left(self) -> list[str]:
+        if not self.reading.method:
+            return []
+        say, numbers = self.speaker.sentence, self.reading.numbers
+        volumes = "edv" in numbers and not self.author.table and self.speaker.chance(0.5)
+        sizer = self.speaker.without("edv", "edvi") if volumes else self.speaker
+        out = [sizer.sentence(f"lv_size.{kind(self.reading, 'lv_size')}")]
+        function = kind(self.reading, "lv_function")
+        high = function == "normal" and numbers["lvef"] > HYPERDYNAMIC
+        out.append(say(f"lv_function.{'high' if high else function}"))
+        if self.speaker.chance(0.3):
+            out.reverse()
+        if volumes:
+            out.append(say("volumes"))
+        return out
+
+    def _wall(self) -> list[str]:
+        if not self.reading.method:
+            return []
+        say = self.speaker.sentence
+        thickest = grammar_segments.describe(self.reading.thickest)
+        if kind(self.reading, "wall") == "large":
+            out = [say(f"wall.{self.reading.shape}", thickest=thickest)]
+        else:
+            out = [say("wall.normal")]
+        if self.reading.thin:
+            out.append(say("thin", thin=grammar_segments.describe(self.reading.thin)))
+        if "mass" in self.reading.numbers and not self.author.table and self.speaker.chance(0.4):
+            out.append(say("mass"))
+        if self.findings.trabeculated:
+            out.append(say("trabeculated", ratio=NONCOMPACTED))
+        elif self.speaker.chance(0.1 * self.author.negatives):
+            out.append(say("trabeculated.not"))
+        return out
+
+    def _motion(self) -> list[str]:
+        if not self.reading.method:
+            return []
+        say, moved = self.speaker.sentence, self.reading.motion
+        if not moved:
+            weak = self.reading.grades["lv_function"] in ("moderate", "severe")
+            out = [say("motion.global" if weak else "motion.normal")]
+        elif is_global(self.reading, self.findings.acquired):
+            out = [say("motion.global")]
+            rest = {name: where for name, where in moved.items() if name != "hypokinetic"}
+            if rest:
+                out.append(as_sentence(_worse(self.speaker, rest)))
+        elif set(moved) == {"hypokinetic"} and self.reading.numbers["lvef"] > _SUBTLE and self.speaker.chance(0.5):
+            out = [say("motion.maybe", where=grammar_segments.describe(moved["hypokinetic"]))]
+        else:
+            out = [say("motion.regional", motions=motions(self.speaker, self.reading))]
+        bulging = moved.get("dyskinetic")
+        if self.findings.aneurysm and bulging:
+            out.append(say("aneurysm", where=grammar_segments.describe(bulging)))
+        if (self.findings.aneurysm or moved.get("akinetic")) and self._names_absent():
+            out.append(say("thrombus.not"))
+        return out
+
+    def _right(self) -> list[str]:
+        if "rv_size" not in self.reading.grades:
+            return []
+        say = self.speaker
+        size, function = kind(self.reading, "rv_size"), kind(self.reading, "rv_function")
+        if size == function == "normal":
+            out = [say.say("rv.normal")]
+        else:
+            out = [say.say("rv.abnormal", rv_big=say.say(f"rv_big.{size}"), rv_good=say.say(f"rv_good.{function}"))]
+        if "rvef" not in self.reading.numbers:
+            out[0] += say.say("by_eye")
+        if is_flat(self.findings):
+            out.append(say.say("flattening"))
+        return [as_sentence(text) for text in out]
+
+    def _atrium(self) -> list[str]:
+        if "la_size" not in self.reading.grades:
+            return []
+        found = kind(self.reading, "la_size")
+        return [self.speaker.sentence(f"la.{found}")] if found != "normal" or self._names_absent() else []
+
+    def _lge(self) -> list[str]:
+        if not any(name.startswith("lge_") for name in self.findings.acquired):
+            return []
+        if not self.reading.scars:
+            return [self.speaker.sentence("scar.none")]
+        out = [self.scar(scar) for scar in self.reading.scars]
+        if self.speaker.chance(0.25 * self.author.negatives):
+            out.append(self.speaker.sentence("scar.no_more"))
+        return out
+
+    def scar(self, scar: Scar) -> str:
+        """One lesion in a sentence."""
+        say = self.speaker
+        words = {"where": grammar_segments.describe(scar.segments), "pattern": say.say(f"pattern.{scar.pattern}")}
+        if scar.pattern == "insertion":
+            return say.sentence("scar.insertion", **words)
+        doubted = is_faint(scar) and say.chance(0.4 + self.author.hedging)
+        if scar.pattern == "diffuse":
+            return say.sentence("scar.diffuse.maybe" if doubted else "scar.diffuse", **words)
+        if doubted:
+            return say.sentence("scar.maybe", **words)
+        ischaemic = bool(scar.territory)
+        depth = say.say("depth", depth_class=depth_class(scar)) if ischaemic else ""
+        where = say.say("territory", vessel=say.say(f"vessel.{scar.territory}")) if ischaemic else ""
+        sentence = say.sentence("scar.some", depth=depth, territory=where, **words)
+        if ischaemic and say.chance(0.3):
+            sentence += " " + say.sentence("viable" if scar.transmurality <= 0.5 else "viable.not")
+        return sentence
+
+    def _maps(self) -> list[str]:
+        out = []
+        for name, where in self.reading.raised.items():
+            if not where:
+                out.append(self.speaker.sentence(f"{name}.normal"))
+            elif len(where) >= 12:
+                out.append(self.speaker.sentence(f"{name}.high"))
+            else:
+                out.append(self.speaker.sentence(f"{name}.focal", where=grammar_segments.describe(where)))
+        return out
+
+    def _fluid(self) -> list[str]:
+        if not self.reading.method:
+            return []
+        depth = self.reading.numbers.get("effusion")
+        if depth is None:
+            return [self.speaker.sentence("fluid.none")] if self._names_absent() else []
+        size = "trace" if depth < 5 else "small" if depth < 10 else "moderate" if depth < 20 else "large"
+        return [self.speaker.sentence("fluid.some", effusion_size=size)]
+
+    def _change(self) -> list[str]:
+        found = change(self.speaker, self.findings, self.reading)
+        return [found] if found and self.speaker.chance(0.6) else []
+
+
+def _worse(speaker: Speaker, moved: dict[str, tuple[int, ...]]) -> str:
+    return " and ".join(
+        speaker.say("motion.one", kind=name.replace("kinetic", "kinesis"), where=grammar_segments.describe(where))
+        for name, where in moved.items()
+    )
+
+
+def change(speaker: Speaker, findings: Findings, reading: Reading) -> str:
+    """A sentence on the ejection fraction since the visit before; "" where there is none to compare with."""
+    before = findings.prior_lvef
+    if before is None or not findings.prior_date or "lvef" not in reading.numbers:
+        return ""
+    difference = reading.numbers["lvef"] - round(before)
+    alike = (
+        "same"
+        if speaker.values["lvef"] == speaker.values["prior_lvef"] or "-" not in speaker.values["lvef"]
+        else "about"
+    )
+    way = alike if abs(difference) < 5 else "up" if difference > 0 else "down"
+    if way == "down" and not reading.grades["lv_function"]:
+        way = "normal"
+    return speaker.sentence(f"change.{way}")
