@@ -12,7 +12,7 @@ import numpy as np
 from preprocessing.phantom import grammar_authors, grammar_layout, grammar_reading
 from preprocessing.phantom.findings import DISEASES, Findings
 from preprocessing.phantom.grammar_authors import AUTHORS, Author
-from preprocessing.phantom.grammar_findings import Finder, grade_values
+from preprocessing.phantom.grammar_findings import WIDESPREAD, Finder, grade_values
 from preprocessing.phantom.grammar_impression import Concluder
 from preprocessing.phantom.grammar_reading import Reading
 from preprocessing.phantom.grammar_rules import Speaker, as_sentence
@@ -58,7 +58,7 @@ def sections(rng: np.random.Generator, findings: Findings, drawn: Plan) -> Secti
     speaker = _speaker(rng, findings, drawn)
     author, reading = drawn.author, drawn.reading
     indication = _indication(speaker, findings)
-    technique = _technique(speaker, findings)
+    technique = _technique(speaker, author, findings)
     comparison = _comparison(speaker, author, findings)
     concluder = Concluder(speaker, author, findings, reading)
     impression = grammar_layout.enumerated(concluder.statements(), author.numbered)
@@ -81,6 +81,9 @@ def _speaker(rng: np.random.Generator, findings: Findings, drawn: Plan) -> Speak
         "sex_word_cap": "Male" if findings.sex == "M" else "Female",
         "sex_letter": findings.sex,
     }
+    raised = drawn.reading.raised.get("t1")
+    if raised:
+        words["t1_said"] = words["t1" if len(raised) >= WIDESPREAD else "t1_max"]
     if findings.prior_date:
         words["prior"] = grammar_authors.date(author, findings.prior_date)
     if findings.prior_lvef is not None:
@@ -96,10 +99,11 @@ def _indication(speaker: Speaker, findings: Findings) -> str:
     return as_sentence(speaker.say("indication", reason=reason, ask=f" {ask}" if ask else ""))
 
 
-def _technique(speaker: Speaker, findings: Findings) -> str:
+def _technique(speaker: Speaker, author: Author, findings: Findings) -> str:
     parts = []
     for kind in ("cine", "lge"):
-        planes = [speaker.say(f"plane.{p}") for p in _PLANES if f"{kind}_{p}" in findings.acquired]
+        names = dict(zip(_PLANES, (speaker.say("plane.sax"), *author.planes), strict=True))
+        planes = [name for plane, name in names.items() if f"{kind}_{plane}" in findings.acquired]
         if planes:
             parts.append(speaker.say(f"tech.{kind}", planes=grammar_layout.listed(planes)))
     parts += [speaker.say(f"tech.{name}") for name in ("t1", "t2") if f"{name}_map" in findings.acquired]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from preprocessing.phantom.grammar_reading import Reading
 
 _USUAL = ("INDICATION", "TECHNIQUE", "COMPARISON", "FINDINGS", "IMPRESSION")
+_SHORT, _WORDS = ("2ch", "3ch", "4ch"), ("two-chamber", "three-chamber", "four-chamber")
 _TOPICS = ("quality", "left", "wall", "motion", "right", "atrium", "lge", "maps", "fluid", "change")
 
 
@@ -39,10 +40,22 @@ class Author:
     hedging: float = 0.0
     typos: float = 0.001
     dates: str = "%Y-%m-%d"
+    numbered_segments: bool = False  # gives the numbers of segments beside their names
+    planes: tuple[str, str, str] = ("2-chamber", "3-chamber", "4-chamber")
 
 
 AUTHORS = (
-    Author("core lab", layout="lines", table="ranges", inline=True, typos=0.0, squared="m²", template=0.1),
+    Author(
+        "core lab",
+        layout="lines",
+        table="ranges",
+        inline=True,
+        typos=0.0,
+        squared="m²",
+        template=0.1,
+        numbered_segments=True,
+        planes=_SHORT,
+    ),
     Author("dictated", typos=0.003, negatives=0.8, numbered="prose", dates="%B %d, %Y", template=0.6),
     Author(
         "british",
@@ -67,6 +80,7 @@ AUTHORS = (
         typos=0.004,
         template=0.7,
         dates="%m/%d/%Y",
+        planes=_SHORT,
     ),
     Author(
         "cautious",
@@ -78,6 +92,7 @@ AUTHORS = (
         negatives=0.85,
         topics=("quality", "left", "motion", "wall", "lge", "maps", "right", "atrium", "fluid", "change"),
         dates="%d %B %Y",
+        planes=_WORDS,
     ),
     Author(
         "form",
@@ -125,6 +140,7 @@ AUTHORS = (
         numbered="bullets",
         hedging=0.05,
         dates="%d-%m-%Y",
+        numbered_segments=True,
     ),
     Author(
         "narrator",
@@ -138,6 +154,7 @@ AUTHORS = (
         numbered="prose",
         template=0.2,
         dates="%d %b %Y",
+        planes=_WORDS,
     ),
 )
 

@@ -1,6 +1,6 @@
 """The FINDINGS of a report: one statement after another, topic by topic, of what the reader saw and measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from preprocessing.phantom import grammar_segments
 from preprocessing.phantom.findings import Findings, Scar
@@ -9,10 +9,12 @@ from preprocessing.phantom.grammar_reading import HYPERDYNAMIC, Reading
 from preprocessing.phantom.grammar_rules import Speaker, as_sentence
 
 _METHODS = {"volumetry": "short-axis volumetry", "biplane": "the biplane method", "visual": "visual estimation"}
+WIDESPREAD = 12  # segments that a map shows abnormal: "diffuse"
 _FAINT = 0.25  # a lesion less deep than that of the wall may be doubted
 _SUBTLE = 50.0  # percent; regional hypokinesis of a heart that pumps better may be doubted
 _CLASSES = ((0.25, "1-25"), (0.5, "26-50"), (0.75, "51-75"), (2.0, "76-100"))  # Kim et al., NEJM 2000
-_GLOBAL = 0.8  # so much of what is seen moves too little: "global"
+_GLOBAL = 0.65  # so much of what is seen moves too little: "global"
+_NUMBERED = 6  # more segments than that nobody numbers
 _FLAT = 0.3  # severity of right ventricular overload from which the septum is flat
 NONCOMPACTED = "2.3"  # non-compacted to compacted at end-diastole (Petersen et al., JACC 2005)
 
@@ -40,7 +42,9 @@ def kind(reading: Reading, name: str) -> str:
 def is_global(reading: Reading, acquired: frozenset[str]) -> bool:
     """Whether the ventricle moves too little as a whole rather than in places."""
     seen = grammar_segments.shown(acquired, "cine")
-    return bool(seen) and len(reading.motion.get("hypokinetic", ())) >= _GLOBAL * len(seen)
+    little, moved = len(reading.motion.get("hypokinetic", ())), sum(map(len, reading.motion.values()))
+    infarcted = any(scar.territory for scar in reading.scars)
+    return bool(seen) and moved >= _GLOBAL * len(seen) and 2 * little > moved and not infarcted
 
 
 def is_flat(findings: Findings) -> bool:
@@ -50,14 +54,29 @@ def is_flat(findings: Findings) -> bool:
     )
 
 
-def motions(speaker: Speaker, reading: Reading) -> str:
-    """ "akinesis of the apex and hypokinesis of the mid anterior wall": the worst first."""
+def placed(author: Author, segments: Sequence[int]) -> dict[str, str]:
+    """{where} "the apex", {segments} the same without its article, {be} "is" or "are"."""
+    words = grammar_segments.describe(segments)
+    where = words if words.startswith("all ") else f"the {words}"
+    if author.numbered_segments and len(segments) <= _NUMBERED:
+        numbers = ", ".join(map(str, segments))
+        where += f" (segment{'s' if len(segments) > 1 else ''} {numbers})"
+    several = " and " in words or "walls" in words or words.startswith("all ")
+    return {"where": where, "segments": words, "be": "are" if several else "is"}
+
+
+def motions(speaker: Speaker, author: Author, moved: Mapping[str, Sequence[int]], *, nouns: bool = True) -> str:
+    """ "akinesis of the apex and hypokinesis of the mid anterior wall", or "the apex is akinetic": the worst first."""
     parts = [
-        speaker.say("motion.one", kind=name.replace("kinetic", "kinesis"), where=grammar_segments.describe(where))
+        speaker.say("motion.one" if nouns else "motion.be", kind=noun(name), kinetic=name, **placed(author, where))
         for name in ("dyskinetic", "akinetic", "hypokinetic")
-        if (where := reading.motion.get(name))
+        if (where := moved.get(name))
     ]
     return " and ".join(parts)
+
+
+def noun(motion: str) -> str:
+    return motion.replace("kinetic", "kinesis")
 
 
 def depth_class(scar: Scar) -> str:
@@ -84,6 +103,9 @@ class Finder:
 
     def _names_absent(self) -> bool:
         return self.speaker.chance(self.author.negatives)
+
+    def _placed(self, segments: Sequence[int]) -> dict[str, str]:
+        return placed(self.author, segments)
 
     def _quality(self) -> list[str]:
         say = self.speaker.sentence
@@ -118,7 +140,7 @@ class Finder:
         else:
             out = [say("wall.normal")]
         if self.reading.thin:
-            out.append(say("thin", thin=grammar_segments.describe(self.reading.thin)))
+            out.append(say("thin", thin=self._placed(self.reading.thin)["where"]))
         if "mass" in self.reading.numbers and not self.author.table and self.speaker.chance(0.4):
             out.append(say("mass"))
         if self.findings.trabeculated:
@@ -131,21 +153,22 @@ class Finder:
         if not self.reading.method:
             return []
         say, moved = self.speaker.sentence, self.reading.motion
-        if not moved:
+        if is_global(self.reading, self.findings.acquired):
+            out = [say("motion.global")]
+            if rest := {name: where for name, where in moved.items() if name != "hypokinetic"}:
+                out.append(as_sentence(motions(self.speaker, self.author, rest)))
+        elif not moved:
             weak = self.reading.grades["lv_function"] in ("moderate", "severe")
             out = [say("motion.global" if weak else "motion.normal")]
-        elif is_global(self.reading, self.findings.acquired):
-            out = [say("motion.global")]
-            rest = {name: where for name, where in moved.items() if name != "hypokinetic"}
-            if rest:
-                out.append(as_sentence(_worse(self.speaker, rest)))
         elif set(moved) == {"hypokinetic"} and self.reading.numbers["lvef"] > _SUBTLE and self.speaker.chance(0.5):
-            out = [say("motion.maybe", where=grammar_segments.describe(moved["hypokinetic"]))]
+            out = [say("motion.maybe", **self._placed(moved["hypokinetic"]))]
+        elif "hypokinetic" not in moved and self.speaker.chance(0.5):
+            out = [as_sentence(motions(self.speaker, self.author, moved, nouns=False))]
         else:
-            out = [say("motion.regional", motions=motions(self.speaker, self.reading))]
+            out = [say("motion.regional", motions=motions(self.speaker, self.author, moved))]
         bulging = moved.get("dyskinetic")
         if self.findings.aneurysm and bulging:
-            out.append(say("aneurysm", where=grammar_segments.describe(bulging)))
+            out.append(say("aneurysm", **self._placed(bulging)))
         if (self.findings.aneurysm or moved.get("akinetic")) and self._names_absent():
             out.append(say("thrombus.not"))
         return out
@@ -184,7 +207,7 @@ class Finder:
     def scar(self, scar: Scar) -> str:
         """One lesion in a sentence."""
         say = self.speaker
-        words = {"where": grammar_segments.describe(scar.segments), "pattern": say.say(f"pattern.{scar.pattern}")}
+        words = self._placed(scar.segments) | {"pattern": say.say(f"pattern.{scar.pattern}")}
         if scar.pattern == "insertion":
             return say.sentence("scar.insertion", **words)
         doubted = is_faint(scar) and say.chance(0.4 + self.author.hedging)
@@ -205,10 +228,10 @@ class Finder:
         for name, where in self.reading.raised.items():
             if not where:
                 out.append(self.speaker.sentence(f"{name}.normal"))
-            elif len(where) >= 12:
+            elif len(where) >= WIDESPREAD:
                 out.append(self.speaker.sentence(f"{name}.high"))
             else:
-                out.append(self.speaker.sentence(f"{name}.focal", where=grammar_segments.describe(where)))
+                out.append(self.speaker.sentence(f"{name}.focal", **self._placed(where)))
         return out
 
     def _fluid(self) -> list[str]:
@@ -223,13 +246,6 @@ class Finder:
     def _change(self) -> list[str]:
         found = change(self.speaker, self.findings, self.reading)
         return [found] if found and self.speaker.chance(0.6) else []
-
-
-def _worse(speaker: Speaker, moved: dict[str, tuple[int, ...]]) -> str:
-    return " and ".join(
-        speaker.say("motion.one", kind=name.replace("kinetic", "kinesis"), where=grammar_segments.describe(where))
-        for name, where in moved.items()
-    )
 
 
 def change(speaker: Speaker, findings: Findings, reading: Reading) -> str:

@@ -6,10 +6,10 @@ expressed the more carefully.
 
 from collections.abc import Callable
 
-from preprocessing.phantom import grammar_findings, grammar_segments
+from preprocessing.phantom import grammar_findings
 from preprocessing.phantom.findings import Findings, Scar
 from preprocessing.phantom.grammar_authors import Author
-from preprocessing.phantom.grammar_findings import kind
+from preprocessing.phantom.grammar_findings import is_faint, kind
 from preprocessing.phantom.grammar_reading import Reading
 from preprocessing.phantom.grammar_rules import Speaker
 
@@ -58,11 +58,16 @@ class Concluder:
         evidence: Callable[[], tuple[list[str], str]] | None = getattr(self, f"_{_family(disease)}", None)
         if evidence is None:
             return ""
+        before = set(self.used)
         features, name = evidence()
         if not features:
             return ""
+        if before and not self.used - before:
+            return self.speaker.sentence("dx.also", name=name)
         noisy = severity + 0.1 * self.speaker.rng.normal() - self.author.hedging
         sure = sum(noisy > limit for limit in _SURE_FROM)
+        if disease == "ischaemic" and any(s.territory and not is_faint(s) for s in self.reading.scars):
+            sure = max(sure, 1)  # the pattern alone tells
         if "lge" not in " ".join(self.findings.acquired) and disease not in (*_HYPERTROPHIC, "noncompaction"):
             sure = min(sure, 1)  # a cine alone proves no cause
         return self.speaker.sentence(f"dx.{_SURENESS[sure]}", features=_joined(features), name=name)
@@ -80,8 +85,8 @@ class Concluder:
         if scar.pattern in ("insertion", "diffuse"):
             return say(f"np.scar.{scar.pattern}")
         territory = say("territory", vessel=say(f"vessel.{scar.territory}")) if scar.territory else ""
-        where, pattern = grammar_segments.describe(scar.segments), say(f"pattern.{scar.pattern}")
-        return say("np.scar", where=where, pattern=pattern, territory=territory)
+        where = grammar_findings.placed(self.author, scar.segments)
+        return say("np.scar", pattern=say(f"pattern.{scar.pattern}"), territory=territory, **where)
 
     def _abnormal(self, name: str) -> bool:
         return self.reading.grades.get(name, "") not in ("", "borderline")
@@ -117,12 +122,21 @@ class Concluder:
             features, vessel = [self._scar(scar) for scar in scars], self.speaker.say(f"vessel.{scars[0].territory}")
             low = self._abnormal("lv_function") and self.speaker.chance(0.4)
             name = self.speaker.say(f"name.ischaemic.{'low' if low else 'lge'}", vessel=vessel)
-            return features, name
+            return [*features, *self._matching({s for scar in scars for s in scar.segments})], name
         regional = self.reading.motion and not grammar_findings.is_global(self.reading, self.findings.acquired)
         if not regional:
             return [], ""
-        said = grammar_findings.motions(self.speaker, self.reading)
+        said = grammar_findings.motions(self.speaker, self.author, self.reading.motion)
         return [self._say("np.motion", "motion", motions=said)], self.speaker.say("name.ischaemic")
+
+    def _matching(self, scarred: set[int]) -> list[str]:
+        """Motion that is bad where the scar is."""
+        moved = {name: set(where) for name, where in self.reading.motion.items()}
+        everywhere = set().union(*moved.values())
+        if not everywhere or len(everywhere & scarred) < 0.7 * len(everywhere):
+            return []
+        kind = grammar_findings.noun(max(moved, key=lambda name: len(moved[name])))
+        return [self._say("np.motion.same", "motion", kind=kind)]
 
     def _of_hypertrophic(self) -> tuple[list[str], str]:
         walls = self._wall()
@@ -151,8 +165,9 @@ class Concluder:
 
     def _of_rv_overload(self) -> tuple[list[str], str]:
         right = self._rv()
-        flat = [self.speaker.say("np.flattening")] if right and grammar_findings.is_flat(self.findings) else []
-        return [*right, *flat], self.speaker.say("name.rv_overload")
+        flat = [self._say("np.flattening", "flat")] if right and grammar_findings.is_flat(self.findings) else []
+        insertion = self._scars(lambda scar: scar.pattern == "insertion") if right else []
+        return [*right, *flat, *insertion], self.speaker.say("name.rv_overload")
 
     def _of_noncompaction(self) -> tuple[list[str], str]:
         if not self.findings.trabeculated or not self.reading.method:
@@ -198,7 +213,9 @@ class Concluder:
     def _motion(self) -> str:
         if grammar_findings.is_global(self.reading, self.findings.acquired):
             return self.speaker.say("motion.global")
-        return self.speaker.say("np.motion", motions=grammar_findings.motions(self.speaker, self.reading))
+        return self.speaker.say(
+            "np.motion", motions=grammar_findings.motions(self.speaker, self.author, self.reading.motion)
+        )
 
     def _negatives(self) -> list[str]:
         say, reading, out = self.speaker, self.reading, []

@@ -39,15 +39,16 @@ _ROWS = (
     ("BSA", "bsa", ""),
     ("Heart rate", "heart_rate", ""),
 )
-# Normal ranges of men and women (Kawel-Boehm et al., JCMR 2020, rounded to the limits that readings are graded by).
+# Normal ranges of men and women, volumes and mass by body surface (Petersen et al., JCMR 2017; Kawel-Boehm et al.,
+# JCMR 2020), drawn to the limits that readings are graded by.
 RANGES: Mapping[str, Mapping[str, str]] = {
-    "LVEF": {"M": "54-75", "F": "54-76"},
+    "LVEF": {"M": "51-70", "F": "51-73"},
     "LV EDV": {"M": "58-108", "F": "56-102"},
-    "LV ESV": {"M": "14-40", "F": "14-38"},
-    "LV mass": {"M": "42-85", "F": "33-68"},
-    "RVEF": {"M": "48-74", "F": "48-76"},
+    "LV ESV": {"M": "19-50", "F": "16-44"},
+    "LV mass": {"M": "35-72", "F": "28-57"},
+    "RVEF": {"M": "45-68", "F": "45-71"},
     "RV EDV": {"M": "60-112", "F": "57-108"},
-    "LA volume": {"M": "25-55", "F": "25-55"},
+    "LA volume": {"M": "22-55", "F": "22-55"},
 }
 _TYPO_WORD = re.compile(r"(?<![\w-])[a-z]{6,}(?![\w-])")
 # A slip here would turn the meaning, which a proof-reader catches.

@@ -32,11 +32,10 @@ def describe(segments: Collection[int]) -> str:
     """
     if not segments or not set(segments) <= set(range(1, 18)):
         raise ValueError(f"segments must be some of 1 to 17, not {sorted(segments)}")
+    if len(set(segments)) == 17:
+        return "all segments"
     ordinary = set(segments) - {17}
-    if len(ordinary) == 16:
-        parts = ["all segments"]
-    else:
-        parts = [*_rings(ordinary), *_groups(_by_wall(ordinary - _whole(ordinary)))]
+    parts = [*_rings(ordinary), *_groups(_by_wall(ordinary - _whole(ordinary)))]
     return _listed([*parts, *(["apex"] if 17 in segments else [])])
 
 

@@ -47,7 +47,7 @@ def draw(rng: np.random.Generator) -> Findings:
         left_atrium_ml=bsa * rng.normal(40, 6),
         wall_mm=tuple(rng.normal(8.5, 0.7, 17)),
         motion=("normal",) * 17,
-        t1_ms=tuple(rng.normal(1000, 12, 17)),
+        t1_ms=tuple(rng.normal(965, 12, 17)),
         t2_ms=tuple(rng.normal(48, 1.2, 17)),
         breathing=bool(rng.random() < 0.1),
         effusion_mm=float(rng.uniform(3, 25)) if rng.random() < 0.1 else 0.0,

@@ -87,6 +87,8 @@ def _allowed(one: Case) -> set[float]:
         if one.findings.prior_lvef is not None:
             said = grammar_authors.fraction(author, reading, one.findings.prior_lvef)
             out |= set(map(float, re.findall(r"\d+", said)))
+    if author.numbered_segments:
+        out |= set(map(float, range(1, 18)))
     if author.table == "ranges":
         out |= {float(n) for by in grammar_layout.RANGES.values() for n in by[one.findings.sex].split("-")}
     return out

@@ -20,6 +20,8 @@ BOTH = {"septal": ("anteroseptal", "inferoseptal"), "lateral": ("inferolateral",
 
 def understood(text: str) -> set[int]:
     """The segments that a reader takes from `text`, word by word; knows nothing of how it was made."""
+    if text == "all segments":
+        return set(range(1, 18))
     out, levels, walls, spans = set(), [], [], False
     for word in re.findall(r"\w+", text):
         if word in LEVELS:
@@ -28,7 +30,7 @@ def understood(text: str) -> set[int]:
         elif word == "to":
             spans = True
         elif word in ("wall", "walls", "segments"):
-            out |= {RINGS[wall][level] for wall in walls for level in levels or (0, 1, 2)}
+            out |= {RINGS[wall][level] for wall in walls for level in levels}
             levels, walls = [], []
         elif word == "apex":
             out.add(17)
@@ -53,7 +55,8 @@ def test_words_say_each_segment_and_no_other(segments):
         ((5, 11, 6), "basal to mid inferolateral wall and basal anterolateral wall"),
         ((1, 2, 7, 8), "basal to mid anterior and anteroseptal walls"),
         ((13, 14, 15, 16, 17), "all apical segments and apex"),
-        (tuple(range(1, 17)), "all segments"),
+        (tuple(range(1, 18)), "all segments"),
+        (tuple(range(1, 17)), "all basal, mid and apical segments"),
         ((17,), "apex"),
         ((3, 14), "basal inferoseptal wall and apical septal wall"),
         ((2, 3, 14), "basal and apical septal wall"),
