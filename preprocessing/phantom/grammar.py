@@ -18,7 +18,7 @@ from preprocessing.phantom.grammar_reading import Reading
 from preprocessing.phantom.grammar_rules import Speaker, as_sentence
 from preprocessing.phantom.reports import Sections
 
-_OWN_REFERRAL = 0.6  # else a reason that any patient may have: the indication must not give the disease away
+_OWN_REFERRAL = 0.5  # else a reason that any patient may have: the indication must not give the disease away
 _PLANES = ("sax", "2ch", "3ch", "4ch")
 
 
@@ -57,10 +57,10 @@ def sections(rng: np.random.Generator, findings: Findings, drawn: Plan) -> Secti
     """The five sections; `comparison` is "" where the author leaves it out."""
     speaker = _speaker(rng, findings, drawn)
     author, reading = drawn.author, drawn.reading
-    indication = _indication(speaker, findings)
     technique = _technique(speaker, author, findings)
     comparison = _comparison(speaker, author, findings)
     concluder = Concluder(speaker, author, findings, reading)
+    indication = _indication(speaker, findings, unremarkable=concluder.is_normal())
     impression = grammar_layout.enumerated(concluder.statements(), author.numbered)
     if concluder.is_normal() and _allows_stock(reading, findings) and speaker.chance(author.template):
         said = _stock(speaker, findings)
@@ -91,8 +91,9 @@ def _speaker(rng: np.random.Generator, findings: Findings, drawn: Plan) -> Speak
     return Speaker(rng, author.name, words)
 
 
-def _indication(speaker: Speaker, findings: Findings) -> str:
-    leading = findings.diseases[0][0] if findings.diseases else "normal"
+def _indication(speaker: Speaker, findings: Findings, *, unremarkable: bool) -> str:
+    """Of a heart in which nothing is seen, the referral must not tell that it is ill all the same."""
+    leading = "normal" if unremarkable else findings.diseases[0][0]
     other = DISEASES[int(speaker.rng.integers(len(DISEASES)))]
     reason = speaker.say(f"reason.{leading if speaker.chance(_OWN_REFERRAL) else other}")
     ask = as_sentence(speaker.say("ask"))

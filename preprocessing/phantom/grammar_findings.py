@@ -7,6 +7,7 @@ from preprocessing.phantom.findings import Findings, Scar
 from preprocessing.phantom.grammar_authors import Author
 from preprocessing.phantom.grammar_reading import HYPERDYNAMIC, Reading
 from preprocessing.phantom.grammar_rules import Speaker, as_sentence
+from preprocessing.phantom.reports import ly
 
 _METHODS = {"volumetry": "short-axis volumetry", "biplane": "the biplane method", "visual": "visual estimation"}
 WIDESPREAD = 12  # segments that a map shows abnormal: "diffuse"
@@ -19,14 +20,10 @@ _FLAT = 0.3  # severity of right ventricular overload from which the septum is f
 NONCOMPACTED = "2.3"  # non-compacted to compacted at end-diastole (Petersen et al., JACC 2005)
 
 
-def adverb(grade: str) -> str:
-    return grade + "ly" if grade in ("mild", "moderate", "severe") else grade
-
-
 def grade_values(reading: Reading) -> dict[str, str]:
     """{lv_size} "mild" and {lv_size_ly} "mildly", of grades that are clearly abnormal."""
     clear = {name: g for name, g in reading.grades.items() if g not in ("", "borderline")}
-    return clear | {f"{name}_ly": adverb(g) for name, g in clear.items()} | (
+    return clear | {f"{name}_ly": ly(g) for name, g in clear.items()} | (
         {"method_words": _METHODS[reading.method]} if reading.method else {}
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ A disease is named only where the acquired pictures show something that speaks f
 expressed the more carefully.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from preprocessing.phantom import grammar_findings
 from preprocessing.phantom.findings import Findings, Scar
@@ -122,7 +122,7 @@ class Concluder:
             features, vessel = [self._scar(scar) for scar in scars], self.speaker.say(f"vessel.{scars[0].territory}")
             low = self._abnormal("lv_function") and self.speaker.chance(0.4)
             name = self.speaker.say(f"name.ischaemic.{'low' if low else 'lge'}", vessel=vessel)
-            return [*features, *self._matching({s for scar in scars for s in scar.segments})], name
+            return [*features, *self._matching(_segments(scars))], name
         regional = self.reading.motion and not grammar_findings.is_global(self.reading, self.findings.acquired)
         if not regional:
             return [], ""
@@ -153,11 +153,13 @@ class Concluder:
     def _of_myocarditis(self) -> tuple[list[str], str]:
         edema = self._map("t2")
         features = [*self._scars(lambda scar: scar.pattern in _INFLAMED), *edema, *self._map("t1")]
+        features += self._matching(_segments(scar for scar in self.reading.scars if scar.pattern in _INFLAMED))
         return features, self.speaker.say("name.myocarditis.acute" if edema else "name.myocarditis")
 
     def _of_sarcoid(self) -> tuple[list[str], str]:
         scars = self._scars(lambda scar: not scar.territory)
-        return [*scars, *(self._map("t2") if scars else [])], self.speaker.say("name.sarcoid")
+        matching = self._matching(_segments(scar for scar in self.reading.scars if not scar.territory))
+        return [*scars, *(self._map("t2") if scars else []), *matching], self.speaker.say("name.sarcoid")
 
     def _of_arvc(self) -> tuple[list[str], str]:
         right = self._rv()
@@ -196,7 +198,10 @@ class Concluder:
         if "motion" not in self.used and self.reading.motion and not (everywhere and self._abnormal("lv_function")):
             out += [self._motion()]
         out += [self._scar(scar) for at, scar in enumerate(self.reading.scars) if f"scar {at}" not in self.used]
-        out += [text for name in ("t1", "t2") if name not in self.used for text in self._map(name)]
+        scarred = _segments(self.reading.scars)
+        for name, raised in self.reading.raised.items():  # a scar's own relaxation is no finding of its own
+            if name not in self.used and not (scarred and set(raised) <= scarred):
+                out += self._map(name)
         if "trabeculated" not in self.used and self.findings.trabeculated and self.reading.method:
             out.append(say.say("np.trabeculated", ratio=grammar_findings.NONCOMPACTED))
         sentences = [say.sentence("concl.other", features=text) for text in out]
@@ -228,6 +233,10 @@ class Concluder:
             if healthy and self.is_normal() and say.chance(0.2):
                 out.append(say.sentence("concl.healthy"))
         return out
+
+
+def _segments(scars: Iterable[Scar]) -> set[int]:
+    return {segment for scar in scars for segment in scar.segments}
 
 
 def _family(disease: str) -> str:

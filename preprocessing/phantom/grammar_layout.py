@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from preprocessing.phantom import grammar_authors
+from preprocessing.phantom import grammar_authors, reports
 from preprocessing.phantom.findings import Findings
 from preprocessing.phantom.grammar_authors import Author
 from preprocessing.phantom.grammar_reading import Reading
@@ -118,7 +118,7 @@ class Letter:
     def text(self, parts: Sections, *, addendum: str, patient_name: str, study_date: str, physician: str) -> str:
         """Letterhead (3 in 10), sections, addendum, signature (3 in 20)."""
         head = self.rng.random() < 0.3
-        lines = [f"Patient: {patient_name.replace('^', ', ')}", f"Date of exam: {study_date}", ""] if head else []
+        lines = reports.letterhead(patient_name, study_date) if head else []
         titles = dict(zip(_SECTIONS, self.author.headings, strict=True))
         order = list(_SECTIONS[:4])
         order.insert(0 if self.author.impression_first else 4, "impression")
@@ -132,7 +132,7 @@ class Letter:
         if addendum:
             lines += ["", f"ADDENDUM: {self._typed(addendum)}"]
         if self.rng.random() < 0.15:
-            lines += ["", f"Electronically signed by Dr {physician.replace('^', ' ')}"]
+            lines += reports.signature(physician)
         return "\n".join(lines)
 
     def _typed(self, text: str) -> str:

@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
 
 from preprocessing import labels, numbers, phrases, sections
 from preprocessing.phantom import grammar, grammar_authors, grammar_layout, grammar_reading, grammar_rules
 from preprocessing.phantom.findings import SERIES
+from preprocessing.phantom.grammar_impression import Concluder
 from tests.preprocessing.phantom import expected, made_findings
 
 COUNT = 500
@@ -136,18 +142,17 @@ def test_readers_err_as_much_as_readers_do():
 def test_nothing_is_said_of_series_that_were_not_acquired(seed, acquired):
     findings = made_findings.draw(np.random.default_rng(seed))
     findings = dataclasses.replace(findings, acquired=frozenset(acquired))
-    rng = np.random.default_rng(seed)
-    parts = grammar.sections(rng, findings, grammar.plan(rng, findings))
+    parts = sections.sections(compose(seed, findings))
     said = re.sub(
         r"of wall thickness|[Aa]trial fibrillation|(?:RV|right ventricular) insertion",
         "",
-        f"{parts.findings}\n{parts.impression}",
+        f"{parts['findings']}\n{parts['impression']}",
     )
     for words, series in LEXICON:
         if not any(re.search(series, name) for name in acquired):
             assert not re.search(rf"\b(?:{words})\b", said), said
             if not re.search("cine_|chamber|apex", series):
-                assert not re.search(rf"\b(?:{words})\b", parts.technique), parts.technique
+                assert not re.search(rf"\b(?:{words})\b", parts["technique"]), parts["technique"]
 
 
 def test_the_lexicon_is_alive():
@@ -334,3 +339,35 @@ def test_every_rule_can_be_said_and_every_reference_exists():
             assert isinstance(text, str)
             assert text.count("[") == text.count("]")
             assert set(re.findall(r"<([\w.]+)>", text)) <= set(rules), text
+
+
+def _auc(texts: list[str], groups: list[str]) -> float:
+    model = make_pipeline(CountVectorizer(ngram_range=(1, 2)), MultinomialNB())
+    scores = cross_val_predict(model, texts, groups, cv=4, method="predict_proba")
+    if scores.shape[1] == 2:
+        return float(roc_auc_score([group == max(groups) for group in groups], scores[:, 1]))
+    return float(roc_auc_score(groups, scores, multi_class="ovr"))
+
+
+def _sees_nothing(one: Case) -> bool:
+    speaker = grammar_rules.Speaker(np.random.default_rng(0), one.plan.author.name, {})
+    return Concluder(speaker, one.plan.author, one.findings, one.plan.reading).is_normal()
+
+
+def test_a_referral_hints_at_the_disease_and_no_more(cases, capsys):
+    groups = [one.findings.diseases[0][0] for one in cases]
+    referred = _auc([one.parts.indication for one in cases], groups)
+    blind = [one for one in map(case, range(COUNT, 4 * COUNT)) if _sees_nothing(one)]
+    ill = ["normal" if one.findings.diseases[0][0] == "normal" else "ill" for one in blind]
+    unseen = _auc([one.parts.indication for one in blind], ill)
+    technique = _auc([one.parts.technique for one in cases], groups)
+    found = _auc([f"{one.parts.findings} {one.parts.impression}" for one in cases], groups)
+    with capsys.disabled():
+        print(
+            f" AUC of the disease from the indication {referred:.2f}, technique {technique:.2f}, findings {found:.2f}"
+            f"; from that of a heart that looks normal whether it is, {unseen:.2f} ({len(blind)} hearts)"
+        )
+    assert technique < 0.56
+    assert unseen < 0.6
+    assert 0.55 < referred < 0.78
+    assert found > referred + 0.1
