@@ -14,8 +14,9 @@ from preprocessing.phantom.grammar_reading import Reading
 from preprocessing.phantom.grammar_rules import Speaker
 
 _SURENESS = ("possible", "probable", "definite")
-_SURE_FROM = (0.3, 0.6)  # severity from which a disease is probable, and definite
+_SURE_FROM = (0.15, 0.4)  # severity from which a disease is probable, and definite
 _HYPERTROPHIC = ("hypertrophic_septal", "hypertrophic_apical", "hypertrophic_concentric")
+_SEEN_ON_CINES = (*_HYPERTROPHIC, "dilated", "noncompaction", "rv_overload")  # of the others they prove no cause
 _INFLAMED = ("subepicardial", "mid-wall")
 
 
@@ -68,8 +69,8 @@ class Concluder:
         sure = sum(noisy > limit for limit in _SURE_FROM)
         if disease == "ischaemic" and any(s.territory and not is_faint(s) for s in self.reading.scars):
             sure = max(sure, 1)  # the pattern alone tells
-        if "lge" not in " ".join(self.findings.acquired) and disease not in (*_HYPERTROPHIC, "noncompaction"):
-            sure = min(sure, 1)  # a cine alone proves no cause
+        if disease not in _SEEN_ON_CINES and not any(name.startswith("lge_") for name in self.findings.acquired):
+            sure = min(sure, 1)
         return self.speaker.sentence(f"dx.{_SURENESS[sure]}", features=_joined(features), name=name)
 
     def _say(self, rule: str, used: str, **values: str) -> str:
