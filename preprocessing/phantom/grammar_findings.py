@@ -80,6 +80,13 @@ def depth_class(scar: Scar) -> str:
     return next(words for limit, words in _CLASSES if scar.transmurality <= limit)
 
 
+def pattern(scar: Scar) -> str:
+    """The pattern by its name: an infarct is transmural where more than three quarters of the wall enhance."""
+    if scar.territory:
+        return "transmural" if scar.transmurality > _CLASSES[2][0] else "subendocardial"
+    return scar.pattern
+
+
 def is_faint(scar: Scar) -> bool:
     return scar.transmurality < _FAINT and scar.pattern != "insertion"
 
@@ -204,7 +211,7 @@ class Finder:
     def scar(self, scar: Scar) -> str:
         """One lesion in a sentence."""
         say = self.speaker
-        words = self._placed(scar.segments) | {"pattern": say.say(f"pattern.{scar.pattern}")}
+        words = self._placed(scar.segments) | {"pattern": say.say(f"pattern.{pattern(scar)}")}
         if scar.pattern == "insertion":
             return say.sentence("scar.insertion", **words)
         doubted = is_faint(scar) and say.chance(0.4 + self.author.hedging)

@@ -87,7 +87,7 @@ class Concluder:
             return say(f"np.scar.{scar.pattern}")
         territory = say("territory", vessel=say(f"vessel.{scar.territory}")) if scar.territory else ""
         where = grammar_findings.placed(self.author, scar.segments)
-        return say("np.scar", pattern=say(f"pattern.{scar.pattern}"), territory=territory, **where)
+        return say("np.scar", pattern=say(f"pattern.{grammar_findings.pattern(scar)}"), territory=territory, **where)
 
     def _abnormal(self, name: str) -> bool:
         return self.reading.grades.get(name, "") not in ("", "borderline")

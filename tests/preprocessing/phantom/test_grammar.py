@@ -144,7 +144,7 @@ def test_nothing_is_said_of_series_that_were_not_acquired(seed, acquired):
     findings = dataclasses.replace(findings, acquired=frozenset(acquired))
     parts = sections.sections(compose(seed, findings))
     said = re.sub(
-        r"of wall thickness|[Aa]trial fibrillation|(?:RV|right ventricular) insertion",
+        r"of wall thickness|[Ff]ull-thickness|[Aa]trial fibrillation|(?:RV|right ventricular) insertion",
         "",
         f"{parts['findings']}\n{parts['impression']}",
     )
@@ -200,24 +200,29 @@ def test_sections_are_found(cases, capsys):
 
 
 def test_labels_say_what_was_seen(cases, capsys):
-    """Over (report, label): what is said of it must be so; what is abnormal must be said."""
+    """Over (report, section, label): what is said of it must be so; what is abnormal must be said somewhere."""
     table = phrases.read()
     right, wrong, missed = collections.Counter(), [], []
     for number, one in enumerate(cases):
         wanted = expected.states(one.findings, one.plan.reading)
-        got = {f.name: f.state for f in labels.extract(one.text, table)}
-        for name, state in got.items():
-            if state in wanted.get(name, ()):
-                right[state] += 1
-            else:
-                wrong.append((number, name, state))
+        said = set()
+        for name in labels.SPEAKING:
+            text = f"{name.upper()}:\n{sections.sections(one.text)[name]}"
+            for found in labels.extract(text, table):
+                said.add(found.name)
+                if found.state in wanted.get(found.name, ()):
+                    right[found.state] += 1
+                else:
+                    wrong.append((number, name, found.name, found.state))
         graded = {*expected.GRADED, "late_enhancement", "pericardial_effusion"} - {"la_dilation"}
-        missed += [(number, n) for n in graded if wanted.get(n) == {"present"} and n not in got]
-    said = sum(right.values()) + len(wrong)
+        missed += [(number, name) for name in graded - said if wanted.get(name) == {"present"}]
+    total = sum(right.values()) + len(wrong)
     with capsys.disabled():
-        print(f" labels: {said} said, {len(wrong)} wrong {wrong[:5]}, {len(missed)} missed {missed[:5]}; {dict(right)}")
+        print(
+            f" labels: {total} said, {len(wrong)} wrong {wrong[:5]}, {len(missed)} missed {missed[:5]}; {dict(right)}"
+        )
     assert min(right.values()) > 100
-    assert len(wrong) <= 0.005 * said
+    assert len(wrong) <= 0.005 * total
     assert len(missed) <= 0.01 * COUNT
 
 
