@@ -40,6 +40,7 @@ class Author:
     hedging: float = 0.0
     typos: float = 0.001
     dates: str = "%Y-%m-%d"
+    capitals: bool = False  # titles of lines in capitals
     numbered_segments: bool = False  # gives the numbers of segments beside their names
     planes: tuple[str, str, str] = ("2-chamber", "3-chamber", "4-chamber")
 
@@ -97,6 +98,7 @@ AUTHORS = (
     Author(
         "form",
         layout="lines",
+        capitals=True,
         headings=("CLINICAL INDICATION", "SEQUENCES", "COMPARISON", "RESULTS", "CONCLUSION"),
         table="pipe",
         table_first=False,
@@ -195,7 +197,14 @@ def values(author: Author, reading: Reading) -> dict[str, str]:
         **dict.fromkeys(
             ("edvi", "esvi", "rv_edvi", "rv_esvi", "lai"), f"{author.ml}/{author.squared}".replace("cc", "ml")
         ),
-        **{"mass": "g", "massi": f"g/{author.squared}", "wall_max": "mm", "effusion": "mm", "heart_rate": "bpm"},
+        **{
+            "mass": "g",
+            "massi": f"g/{author.squared}",
+            "wall_max": "mm",
+            "effusion": "mm",
+            "heart_rate": "bpm",
+            "output": "L/min",
+        },
         **dict.fromkeys(("t1", "t1_max", "t2", "t2_max"), "ms"),
     }
     out = {name: f"{n[name]:g} {unit}" for name, unit in units.items() if name in n}

@@ -23,7 +23,7 @@ NONCOMPACTED = "2.3"  # non-compacted to compacted at end-diastole (Petersen et 
 def grade_values(reading: Reading) -> dict[str, str]:
     """{lv_size} "mild" and {lv_size_ly} "mildly", of grades that are clearly abnormal."""
     clear = {name: g for name, g in reading.grades.items() if g not in ("", "borderline")}
-    return clear | {f"{name}_ly": ly(g) for name, g in clear.items()} | (
+    return clear | {f"{name}_ly": " to ".join(map(ly, g.split(" to "))) for name, g in clear.items()} | (
         {"method_words": _METHODS[reading.method]} if reading.method else {}
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ class Finder:
             if rest := {name: where for name, where in moved.items() if name != "hypokinetic"}:
                 out.append(as_sentence(motions(self.speaker, self.author, rest)))
         elif not moved:
-            weak = self.reading.grades["lv_function"] in ("moderate", "severe")
+            weak = self.reading.grades["lv_function"] not in ("", "borderline", "mild")
             out = [say("motion.global" if weak else "motion.normal")]
         elif set(moved) == {"hypokinetic"} and self.reading.numbers["lvef"] > _SUBTLE and self.speaker.chance(0.5):
             out = [say("motion.maybe", **self._placed(moved["hypokinetic"]))]

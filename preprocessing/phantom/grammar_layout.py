@@ -16,7 +16,7 @@ _TITLES = {
     "quality": "Quality",
     "left": "Left ventricle",
     "wall": "Myocardium",
-    "motion": "Wall motion",
+    "motion": "LV wall motion",
     "right": "Right ventricle",
     "atrium": "Left atrium",
     "lge": "Tissue characterization",
@@ -24,6 +24,8 @@ _TITLES = {
     "fluid": "Pericardium",
     "change": "Change",
 }
+# In capitals some of them would be taken for headings of sections; "": no title.
+_CAPITAL_TITLES = {"quality": "", "lge": "MYOCARDIAL TISSUE", "change": ""}
 _PARAGRAPHS = (("quality", "left", "wall", "motion"), ("right", "atrium"), ("lge", "maps"), ("fluid", "change"))
 # Name in a table, absolute value, indexed value.
 _ROWS = (
@@ -31,6 +33,7 @@ _ROWS = (
     ("LV EDV", "edv", "edvi"),
     ("LV ESV", "esv", "esvi"),
     ("LV SV", "sv", ""),
+    ("Output", "output", ""),
     ("LV mass", "mass", "massi"),
     ("RVEF", "rvef", ""),
     ("RV EDV", "rv_edv", "rv_edvi"),
@@ -70,9 +73,7 @@ def enumerated(statements: Sequence[str], style: str) -> str:
 def findings(topics: Mapping[str, Sequence[str]], author: Author) -> str:
     """The statements of `topics` as `author` sets them."""
     if author.layout == "lines":
-        return "\n".join(
-            f"{_TITLES[topic]}: {_below(_TITLES[topic], ' '.join(said))}" for topic, said in topics.items()
-        )
+        return "\n".join(_titled(topic, " ".join(said), author.capitals) for topic, said in topics.items())
     if author.layout == "bullets":
         return "\n".join(f"- {' '.join(said)}" for said in topics.values())
     if author.layout == "paragraphs":
@@ -82,9 +83,12 @@ def findings(topics: Mapping[str, Sequence[str]], author: Author) -> str:
     return " ".join(sentence for said in topics.values() for sentence in said)
 
 
-def _below(title: str, text: str) -> str:
-    """`text` without the words that its line already starts with: "Image quality: good"."""
-    return text.removeprefix(f"{title} is ").removeprefix("Image quality is ")
+def _titled(topic: str, text: str, capitals: bool) -> str:
+    """A line with its title, which the text does not repeat: "Quality: good."."""
+    if not capitals:
+        return f"{_TITLES[topic]}: {text.removeprefix('Image quality is ')}"
+    title = _CAPITAL_TITLES.get(topic, _TITLES[topic].upper())
+    return f"{title}: {text}" if title else text
 
 
 def table(author: Author, found: Findings, reading: Reading) -> str:

@@ -7,7 +7,7 @@ atrium.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ HYPERDYNAMIC = 72.0
 T1_HIGH_MS, T2_HIGH_MS = {"M": 1010.0, "F": 1035.0}, 55.0
 _FOCAL = {"t1": 45.0, "t2": 4.5}  # ms above the rest of the wall that a reader sees on a map
 _THIN = 0.7  # of the usual thickness of the same heart
+_NEAR = 0.015  # of a limit: two grades are named
 _NEARLY = 3.0  # points of ejection fraction below the limit that a reader calls borderline or low normal
 _JUST = 1.03  # so far above the first limit a reader says borderline
 _SPOKEN_OF_MM = 3.0  # less pericardial fluid is physiological
@@ -39,9 +40,10 @@ _REGIONS = {"septal": (2, 3, 8, 9, 14), "lateral": (5, 6, 11, 12, 16), "apical":
 class Reading:
     """`numbers` as they will be stated (mL, g, mm, ms, percent, mL/m², g/m²; rounded), of what was measured only.
 
-    `grades`: "", "borderline", "mild", "moderate" or "severe" of what could be seen (lv_size, lv_function, wall,
-    rv_size, rv_function, la_size). `method`: how the ejection fraction was had: "volumetry", "biplane", "visual" or ""
-    where no cine was acquired. `raised`: the segments where a map ("t1", "t2") is above normal; missing without a map.
+    `grades`: "", "borderline", "mild", "mild to moderate", "moderate", "moderate to severe", "severe" of what was seen
+    (lv_size, lv_function, wall, rv_size, rv_function, la_size). `method`: how the ejection fraction was had:
+    "volumetry", "biplane", "visual" or "" where no cine was acquired. `raised`: the segments where a map ("t1", "t2")
+    is above normal; missing without a map.
     """
 
     numbers: Mapping[str, float]
@@ -106,7 +108,16 @@ def _left(findings: Findings, method: str, error: np.ndarray) -> dict[str, float
     if method == "visual":
         return {"lvef": lvef}
     bsa = findings.bsa_m2
-    out = {"lvef": lvef, "edv": edv, "esv": esv, "sv": edv - esv, "edvi": round(edv / bsa), "esvi": round(esv / bsa)}
+    output = round((edv - esv) * round(findings.heart_rate) / 1000.0, 1)
+    out = {
+        "lvef": lvef,
+        "output": output,
+        "edv": edv,
+        "esv": esv,
+        "sv": edv - esv,
+        "edvi": round(edv / bsa),
+        "esvi": round(esv / bsa),
+    }
     if method == "volumetry":
         mass = round(findings.mass_g * (1.0 + 0.05 * error[2]))
         out |= {"mass": mass, "massi": round(mass / bsa)}
@@ -157,12 +168,23 @@ def _grades(findings: Findings, numbers: Mapping[str, float], error: np.ndarray)
 
 def _high(value: float, limits: tuple[float, float, float], just: float = _JUST) -> str:
     found = grade(value, *limits)
-    return "borderline" if found == "mild" and value < just * limits[0] else found
+    if found == "mild" and value < just * limits[0]:
+        return "borderline"
+    return _between(found, [abs(value / limit - 1.0) for limit in limits[1:]], _NEAR)
 
 
 def _low(percent: float, limits: tuple[float, float, float]) -> str:
     found = grade(-percent, *limits)
-    return "borderline" if found == "mild" and -percent < limits[0] + _NEARLY else found
+    if found == "mild" and -percent < limits[0] + _NEARLY:
+        return "borderline"
+    return _between(found, [abs(percent + limit) for limit in limits[1:]], 1.0)
+
+
+def _between(found: str, off: Sequence[float], near: float) -> str:
+    """`found`, or two grades where the value lies `near` the limit between them; `off`: from the two upper limits."""
+    if found and off[0] <= near:
+        return "mild to moderate"
+    return "moderate to severe" if found and off[1] <= near else found
 
 
 def _shape(walls: Mapping[int, float]) -> str:
