@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from preprocessing.phantom.findings import DISEASES, SERIES, Findings, Scar
+from preprocessing.phantom.findings import DISEASES, MOTIONS, PATTERNS, RHYTHMS, SERIES, Findings, Scar
 
 _TERRITORIES = {"LAD": (1, 2, 7, 8, 13, 14, 17), "RCA": (3, 4, 9, 10, 15), "LCx": (5, 6, 11, 12, 16)}
 _USUAL = frozenset(("cine_sax", "cine_2ch", "cine_3ch", "cine_4ch"))
@@ -65,6 +65,49 @@ def draw(rng: np.random.Generator) -> Findings:
     return heart
 
 
+def anything(rng: np.random.Generator) -> Findings:
+    """Findings that no patient has: every field anywhere in its range, whatever the others say."""
+
+    def some() -> tuple[int, ...]:
+        return tuple(sorted(int(n) for n in rng.choice(17, int(rng.integers(1, 18)), replace=False) + 1))
+
+    def scar() -> Scar:
+        return Scar(str(rng.choice(PATTERNS)), some(), float(rng.random()), str(rng.choice(["", "LAD", "RCA", "LCx"])))
+
+    names = rng.permutation(DISEASES)[: int(rng.integers(1, 4))]
+    prior = bool(rng.random() < 0.5)
+    edv, rv_edv, lvef, rv_ef = rng.uniform(30, 600), rng.uniform(30, 600), rng.uniform(3, 88), rng.uniform(3, 88)
+    return Findings(
+        acquired=frozenset(name for name in SERIES if rng.random() < 0.6),
+        diseases=tuple((str(name), float(rng.random())) for name in names),
+        sex=str(rng.choice(["M", "F"])),
+        age=int(rng.integers(18, 100)),
+        height_m=rng.uniform(1.4, 2.1),
+        weight_kg=rng.uniform(35, 180),
+        heart_rate=rng.uniform(35, 140),
+        rhythm=str(rng.choice(RHYTHMS)),
+        lvef=lvef,
+        edv_ml=edv,
+        esv_ml=edv * (1 - lvef / 100),
+        mass_g=rng.uniform(40, 500),
+        rv_ef=rv_ef,
+        rv_edv_ml=rv_edv,
+        rv_esv_ml=rv_edv * (1 - rv_ef / 100),
+        left_atrium_ml=rng.uniform(15, 400),
+        wall_mm=tuple(rng.uniform(2, 30, 17)),
+        motion=tuple(map(str, rng.choice(MOTIONS, 17))),
+        scars=tuple(scar() for _ in range(int(rng.integers(4)))),
+        t1_ms=tuple(rng.uniform(800, 1400, 17)),
+        t2_ms=tuple(rng.uniform(35, 90, 17)),
+        aneurysm=bool(rng.random() < 0.5),
+        trabeculated=bool(rng.random() < 0.5),
+        effusion_mm=rng.uniform(0, 40),
+        breathing=bool(rng.random() < 0.5),
+        prior_date="20190228" if prior else "",
+        prior_lvef=rng.uniform(5, 80) if prior else None,
+    )
+
+
 def _set(values, segments, value):
     return tuple(value if n in segments else old for n, old in enumerate(values, 1))
 
@@ -77,6 +120,8 @@ def _ill(rng: np.random.Generator, heart: Findings, disease: str, s: float) -> F
     bsa, change = heart.bsa_m2, dataclasses.replace
     if disease == "dilated":
         heart = _function(heart, 48 - 28 * s, bsa * (108 + 80 * s))
+        rv_ef = heart.rv_ef - 25 * s
+        heart = change(heart, rv_ef=rv_ef, rv_esv_ml=heart.rv_edv_ml * (1 - rv_ef / 100))
         scars = (Scar("mid-wall", (2, 3, 8, 9), 0.3 + 0.2 * s),) if s > 0.5 else ()
         return change(heart, scars=scars, motion=("hypokinetic",) * 17, left_atrium_ml=bsa * (45 + 40 * s))
     if disease == "ischaemic":
@@ -100,13 +145,13 @@ def _ill(rng: np.random.Generator, heart: Findings, disease: str, s: float) -> F
         if disease == "amyloid":
             t1 = tuple(x + 150 * s for x in heart.t1_ms)
             return change(
-                heart, t1_ms=t1, scars=(Scar("diffuse", tuple(range(1, 17)), 0.2 + 0.5 * s),) if s > 0.3 else ()
+                heart, t1_ms=t1, scars=(Scar("diffuse", tuple(range(1, 17)), 0.15 + 0.6 * s),) if s > 0.05 else ()
             )
         scars = (Scar("insertion", (2, 3), 0.3), Scar("mid-wall", where[:2], 0.4)) if s > 0.5 else ()
         return change(heart, scars=scars)
     if disease == "myocarditis":
         where = (5, 11, 6)
-        t2 = _set(heart.t2_ms, where, 52 + 14 * s)
+        t2 = _set(heart.t2_ms, where if s < 0.85 else tuple(range(1, 18)), 52 + 14 * s)
         scars = (Scar("subepicardial", where, 0.15 + 0.35 * s),) if s > 0.1 else ()
         return change(heart, scars=scars, t2_ms=t2, t1_ms=_set(heart.t1_ms, where, 1030 + 130 * s))
     if disease == "sarcoid":
