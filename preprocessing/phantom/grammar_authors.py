@@ -193,9 +193,9 @@ def values(author: Author, reading: Reading) -> dict[str, str]:
     """The numbers of `reading` with their units, as `author` writes them, by name."""
     n = reading.numbers
     units = {
-        **dict.fromkeys(("edv", "esv", "sv", "rv_edv", "rv_esv", "la"), author.ml),
+        **dict.fromkeys(("edv", "esv", "sv", "rv_edv", "rv_esv", "la", "ra"), author.ml),
         **dict.fromkeys(
-            ("edvi", "esvi", "rv_edvi", "rv_esvi", "lai"), f"{author.ml}/{author.squared}".replace("cc", "ml")
+            ("edvi", "esvi", "rv_edvi", "rv_esvi", "lai", "rai"), f"{author.ml}/{author.squared}".replace("cc", "ml")
         ),
         **{
             "mass": "g",

@@ -16,7 +16,6 @@ _SUBTLE = 50.0  # percent; regional hypokinesis of a heart that pumps better may
 _CLASSES = ((0.25, "1-25"), (0.5, "26-50"), (0.75, "51-75"), (2.0, "76-100"))  # Kim et al., NEJM 2000
 _GLOBAL = 0.65  # so much of what is seen moves too little: "global"
 _NUMBERED = 6  # more segments than that nobody numbers
-_FLAT = 0.3  # severity of right ventricular overload from which the septum is flat
 NONCOMPACTED = "2.3"  # non-compacted to compacted at end-diastole (Petersen et al., JACC 2005)
 
 
@@ -46,9 +45,12 @@ def is_global(reading: Reading, acquired: frozenset[str]) -> bool:
 
 def is_flat(findings: Findings) -> bool:
     """Whether the septum is flat, as the short axis shows."""
-    return "cine_sax" in findings.acquired and any(
-        disease == "rv_overload" and severity > _FLAT for disease, severity in findings.diseases
-    )
+    return findings.septal_flattening and "cine_sax" in findings.acquired
+
+
+def is_bulging(findings: Findings) -> bool:
+    """Whether the free wall of the right ventricle is seen to bulge."""
+    return findings.rv_bulging and bool(findings.acquired & {"cine_sax", "cine_4ch"})
 
 
 def placed(author: Author, segments: Sequence[int]) -> dict[str, str]:
@@ -190,13 +192,21 @@ class Finder:
             out[0] += say.say("by_eye")
         if is_flat(self.findings):
             out.append(say.say("flattening"))
+        if is_bulging(self.findings):
+            out.append(say.say("rv_bulging"))
         return [as_sentence(text) for text in out]
 
     def _atrium(self) -> list[str]:
-        if "la_size" not in self.reading.grades:
-            return []
-        found = kind(self.reading, "la_size")
-        return [self.speaker.sentence(f"la.{found}")] if found != "normal" or self._names_absent() else []
+        found = {
+            name: kind(self.reading, f"{name}_size") for name in ("la", "ra") if f"{name}_size" in self.reading.grades
+        }
+        if found == {"la": "normal", "ra": "normal"} and self.speaker.chance(0.6):
+            return [self.speaker.sentence("atria.normal")] if self._names_absent() else []
+        return [
+            self.speaker.sentence(f"{name}.{how}")
+            for name, how in found.items()
+            if how != "normal" or self._names_absent()
+        ]
 
     def _lge(self) -> list[str]:
         if not any(name.startswith("lge_") for name in self.findings.acquired):

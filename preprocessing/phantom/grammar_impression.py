@@ -45,6 +45,7 @@ class Concluder:
         """Whether nothing that was seen is out of the ordinary."""
         reading = self.reading
         seen = reading.motion or reading.scars or any(reading.raised.values()) or any(reading.grades.values())
+        seen = seen or grammar_findings.is_flat(self.findings) or grammar_findings.is_bulging(self.findings)
         trabeculated = self.findings.trabeculated and reading.method
         return not (seen or trabeculated or "effusion" in reading.numbers or reading.thin)
 
@@ -109,6 +110,9 @@ class Concluder:
             return []
         return [self._say("np.rv" if size and function else "np.rv.size" if size else "np.rv.function", "rv")]
 
+    def _right_sign(self, name: str, shown: bool) -> list[str]:
+        return [self._say(f"np.{name}", name)] if shown else []
+
     def _of_dilated(self) -> tuple[list[str], str]:
         if not (self._abnormal("lv_size") and self._abnormal("lv_function")):
             return [], ""
@@ -163,12 +167,12 @@ class Concluder:
         return [*scars, *(self._map("t2") if scars else []), *matching], self.speaker.say("name.sarcoid")
 
     def _of_arvc(self) -> tuple[list[str], str]:
-        right = self._rv()
+        right = [*self._rv(), *self._right_sign("rv_bulging", grammar_findings.is_bulging(self.findings))]
         return [*right, *(self._scars(lambda scar: not scar.territory) if right else [])], self.speaker.say("name.arvc")
 
     def _of_rv_overload(self) -> tuple[list[str], str]:
         right = self._rv()
-        flat = [self._say("np.flattening", "flat")] if right and grammar_findings.is_flat(self.findings) else []
+        flat = self._right_sign("flattening", bool(right) and grammar_findings.is_flat(self.findings))
         insertion = self._scars(lambda scar: scar.pattern == "insertion") if right else []
         return [*right, *flat, *insertion], self.speaker.say("name.rv_overload")
 
@@ -205,11 +209,15 @@ class Concluder:
                 out += self._map(name)
         if "trabeculated" not in self.used and self.findings.trabeculated and self.reading.method:
             out.append(say.say("np.trabeculated", ratio=grammar_findings.NONCOMPACTED))
+        out += self._right_sign("flattening", "flattening" not in self.used and grammar_findings.is_flat(self.findings))
+        bulging = "rv_bulging" not in self.used and grammar_findings.is_bulging(self.findings)
+        out += self._right_sign("rv_bulging", bulging)
         sentences = [say.sentence("concl.other", features=text) for text in out]
         if "rv" not in self.used and (right := self._rv()):
             sentences.append(say.sentence("concl.rv", features=right[0]))
-        if self._abnormal("la_size") and say.chance(0.5):
-            sentences.append(say.sentence("concl.la"))
+        for name in ("la", "ra"):
+            if self._abnormal(f"{name}_size") and say.chance(0.5):
+                sentences.append(say.sentence(f"concl.{name}"))
         if self.reading.numbers.get("effusion", 0) >= 5:
             size = "small" if self.reading.numbers["effusion"] < 10 else "moderate"
             size = size if self.reading.numbers["effusion"] < 20 else "large"

@@ -18,14 +18,14 @@ _TITLES = {
     "wall": "Myocardium",
     "motion": "LV wall motion",
     "right": "Right ventricle",
-    "atrium": "Left atrium",
+    "atrium": "Atria",
     "lge": "Tissue characterization",
     "maps": "Mapping",
     "fluid": "Pericardium",
     "change": "Change",
 }
 # In capitals some of them would be taken for headings of sections; "": no title.
-_CAPITAL_TITLES = {"quality": "", "lge": "MYOCARDIAL TISSUE", "change": ""}
+_CAPITAL_TITLES = {"quality": "", "lge": "MYOCARDIAL TISSUE", "change": "", "atrium": "ATRIA"}
 _PARAGRAPHS = (("quality", "left", "wall", "motion"), ("right", "atrium"), ("lge", "maps"), ("fluid", "change"))
 # Name in a table, absolute value, indexed value.
 _ROWS = (
@@ -39,6 +39,7 @@ _ROWS = (
     ("RV EDV", "rv_edv", "rv_edvi"),
     ("RV ESV", "rv_esv", "rv_esvi"),
     ("LA volume", "la", "lai"),
+    ("RA volume", "ra", "rai"),
     ("BSA", "bsa", ""),
     ("Heart rate", "heart_rate", ""),
 )
@@ -55,7 +56,9 @@ RANGES: Mapping[str, Mapping[str, str]] = {
 }
 _TYPO_WORD = re.compile(r"(?<![\w-])[a-z]{6,}(?![\w-])")
 # A slip here would turn the meaning, which a proof-reader catches.
-_SAFE = frozenset(("without", "cannot", "excluded", "exclude", "normal", "previously", "possible", "probable"))
+_SAFE = frozenset(
+    ("without", "imaging", "cannot", "excluded", "exclude", "normal", "previously", "possible", "probable")
+)
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ LIMITS = {
     "lv_size": {"M": (108.0, 130.0, 160.0), "F": (102.0, 124.0, 152.0)},
     "rv_size": {"M": (112.0, 137.0, 165.0), "F": (108.0, 132.0, 160.0)},
     "la_size": {"M": (55.0, 66.0, 78.0), "F": (55.0, 66.0, 78.0)},
+    "ra_size": {"M": (52.0, 62.0, 74.0), "F": (52.0, 62.0, 74.0)},
     "wall": {"M": (12.0, 16.0, 20.0), "F": (12.0, 16.0, 20.0)},
 }
 LV_LOW, RV_LOW = (-53.0, -41.0, -30.0), (-47.0, -38.0, -29.0)
@@ -32,6 +33,7 @@ _NEAR = 0.015  # of a limit: two grades are named
 _NEARLY = 3.0  # points of ejection fraction below the limit that a reader calls borderline or low normal
 _JUST = 1.03  # so far above the first limit a reader says borderline
 _SPOKEN_OF_MM = 3.0  # less pericardial fluid is physiological
+_MOST = 0.6  # of the segments: the ventricle as a whole
 _THICKER = 1.3  # one region against another, to call hypertrophy asymmetric
 _REGIONS = {"septal": (2, 3, 8, 9, 14), "lateral": (5, 6, 11, 12, 16), "apical": (13, 14, 15, 16, 17)}
 
@@ -41,7 +43,7 @@ class Reading:
     """`numbers` as they will be stated (mL, g, mm, ms, percent, mL/m², g/m²; rounded), of what was measured only.
 
     `grades`: "", "borderline", "mild", "mild to moderate", "moderate", "moderate to severe", "severe" of what was seen
-    (lv_size, lv_function, wall, rv_size, rv_function, la_size). `method`: how the ejection fraction was had:
+    (lv_size, lv_function, wall, rv_size, rv_function, la_size, ra_size). `method`: how the ejection fraction was had:
     "volumetry", "biplane", "visual" or "" where no cine was acquired. `raised`: the segments where a map ("t1", "t2")
     is above normal; missing without a map.
     """
@@ -59,13 +61,13 @@ class Reading:
 
 def read(rng: np.random.Generator, findings: Findings) -> Reading:
     """Draws the errors of one reader, always the same number of them, and reads with them."""
-    error = rng.normal(size=12).clip(-2.5, 2.5)
+    error = rng.normal(size=13).clip(-2.5, 2.5)
     seen = grammar_segments.shown(findings.acquired, "cine")
     method = _method(findings.acquired)
     numbers = {"bsa": round(findings.bsa_m2, 2), "heart_rate": round(findings.heart_rate)}
     if method:
         numbers |= _left(findings, method, error)
-    numbers |= _right(findings, error) | _atrium(findings, error)
+    numbers |= _right(findings, error) | _atria(findings, error)
     walls = {s: findings.wall_mm[s - 1] + 0.4 * error[8] for s in sorted(seen)}
     if walls:
         numbers["wall_max"] = round(max(walls.values()))
@@ -73,14 +75,11 @@ def read(rng: np.random.Generator, findings: Findings) -> Reading:
         numbers["effusion"] = round(findings.effusion_mm + 0.5 * error[9])
     scars = tuple(_scar(scar, findings.acquired, 0.05 * error[7]) for scar in findings.scars)
     maps = _maps(findings, error)
-    motion = {
-        name: found
-        for name in ("hypokinetic", "akinetic", "dyskinetic")
-        if (found := tuple(s for s in sorted(seen) if findings.motion[s - 1] == name))
-    }
+    grades = _grades(findings, numbers, error)
+    motion = _motion(findings, seen, normal=not grades.get("lv_function"))
     return Reading(
         numbers=numbers | maps[0],
-        grades=_grades(findings, numbers, error),
+        grades=grades,
         method=method,
         shape=_shape(walls),
         thickest=_thickest(walls),
@@ -89,6 +88,18 @@ def read(rng: np.random.Generator, findings: Findings) -> Reading:
         scars=tuple(scar for scar in scars if scar.segments),
         raised=maps[1],
     )
+
+
+def _motion(findings: Findings, seen: Collection[int], *, normal: bool) -> dict[str, tuple[int, ...]]:
+    """Segments by how they move, all but normally. Nobody calls a ventricle hypokinetic that ejects normally."""
+    out = {
+        name: found
+        for name in ("hypokinetic", "akinetic", "dyskinetic")
+        if (found := tuple(s for s in sorted(seen) if findings.motion[s - 1] == name))
+    }
+    if normal and len(out.get("hypokinetic", ())) > _MOST * len(seen):
+        del out["hypokinetic"]
+    return out
 
 
 def _method(acquired: Collection[str]) -> str:
@@ -140,11 +151,16 @@ def _right_raw(findings: Findings, error: np.ndarray) -> tuple[float, float]:
     return findings.rv_edv_ml * (1.0 + 0.05 * error[4]), fraction
 
 
-def _atrium(findings: Findings, error: np.ndarray) -> dict[str, float]:
-    if not {"cine_2ch", "cine_4ch"} <= set(findings.acquired):
-        return {}
-    volume = round(findings.left_atrium_ml * (1.0 + 0.06 * error[5]))
-    return {"la": volume, "lai": round(volume / findings.bsa_m2)}
+def _atria(findings: Findings, error: np.ndarray) -> dict[str, float]:
+    """The left atrium from two planes, the right one from the one that shows it."""
+    out = {}
+    if {"cine_2ch", "cine_4ch"} <= set(findings.acquired):
+        volume = round(findings.left_atrium_ml * (1.0 + 0.06 * error[5]))
+        out |= {"la": volume, "lai": round(volume / findings.bsa_m2)}
+    if "cine_4ch" in findings.acquired and findings.right_atrium_ml is not None:
+        volume = round(findings.right_atrium_ml * (1.0 + 0.06 * error[12]))
+        out |= {"ra": volume, "rai": round(volume / findings.bsa_m2)}
+    return out
 
 
 def _grades(findings: Findings, numbers: Mapping[str, float], error: np.ndarray) -> dict[str, str]:
@@ -163,6 +179,8 @@ def _grades(findings: Findings, numbers: Mapping[str, float], error: np.ndarray)
     if acquired & {"cine_2ch", "cine_4ch"}:
         volume = findings.left_atrium_ml * (1.0 + 0.06 * error[5])
         out["la_size"] = _high(numbers.get("lai", volume / bsa), LIMITS["la_size"][findings.sex])
+    if "rai" in numbers:
+        out["ra_size"] = _high(numbers["rai"], LIMITS["ra_size"][findings.sex])
     return out
 
 

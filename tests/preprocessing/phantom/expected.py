@@ -23,6 +23,7 @@ GRADED = {
     "rv_dilation": "rv_size",
     "rv_dysfunction": "rv_function",
     "la_dilation": "la_size",
+    "ra_dilation": "ra_size",
     "lv_hypertrophy": "wall",
 }
 

@@ -45,6 +45,7 @@ def draw(rng: np.random.Generator) -> Findings:
         rv_edv_ml=rv_edv,
         rv_esv_ml=rv_edv * (1 - rv_ef / 100),
         left_atrium_ml=bsa * rng.normal(40, 6),
+        right_atrium_ml=bsa * rng.normal(42, 4),
         wall_mm=tuple(rng.normal(8.5, 0.7, 17)),
         motion=("normal",) * 17,
         t1_ms=tuple(rng.normal(965, 12, 17)),
@@ -94,6 +95,9 @@ def anything(rng: np.random.Generator) -> Findings:
         rv_edv_ml=rv_edv,
         rv_esv_ml=rv_edv * (1 - rv_ef / 100),
         left_atrium_ml=rng.uniform(15, 400),
+        right_atrium_ml=rng.uniform(15, 400) if rng.random() < 0.7 else None,
+        septal_flattening=bool(rng.random() < 0.5),
+        rv_bulging=bool(rng.random() < 0.5),
         wall_mm=tuple(rng.uniform(2, 30, 17)),
         motion=tuple(map(str, rng.choice(MOTIONS, 17))),
         scars=tuple(scar() for _ in range(int(rng.integers(4)))),
@@ -159,7 +163,9 @@ def _ill(rng: np.random.Generator, heart: Findings, disease: str, s: float) -> F
         return change(_function(heart, 60 - 20 * s, heart.edv_ml * (1 + 0.2 * s)), scars=scars)
     if disease in ("arvc", "rv_overload"):
         edv, ef = bsa * (108 + 70 * s), 50 - 24 * s
-        return change(heart, rv_edv_ml=edv, rv_ef=ef, rv_esv_ml=edv * (1 - ef / 100))
+        heart = change(heart, rv_edv_ml=edv, rv_ef=ef, rv_esv_ml=edv * (1 - ef / 100))
+        heart = change(heart, right_atrium_ml=bsa * (46 + 30 * s))
+        return change(heart, rv_bulging=True) if disease == "arvc" else change(heart, septal_flattening=s > 0.2)
     if disease == "noncompaction":
         return change(_function(heart, 58 - 24 * s, bsa * (90 + 50 * s)), trabeculated=s > 0.2)
     return heart

@@ -46,6 +46,7 @@ LEXICON = (
     (r"amyloid\w*|infiltrat\w*", "lge_|t1_map|cine_"),
     (r"RVEF|RVEDVI?|RV E[DS]V|[Mm]ass|D-shaped|flatten\w*", "cine_sax"),
     (r"RV|[Rr]ight ventric\w*|[Bb]iventricular|ARVC", "cine_sax|cine_4ch"),
+    (r"RA|[Rr]ight atri\w+|atria", "cine_4ch"),
     (r"LA|atrium|[Ll]eft atrial", "cine_2ch|cine_4ch"),
     (r"LVE[DS]VI?|EDV|stroke|[Vv]olumes?", "cine_sax|cine_[24]ch"),
     (r"apex", "2ch|3ch|4ch"),
@@ -146,7 +147,7 @@ def test_nothing_is_said_of_series_that_were_not_acquired(seed, acquired, possib
     findings = dataclasses.replace(findings, acquired=frozenset(acquired))
     parts = sections.sections(compose(seed, findings))
     said = re.sub(
-        r"of wall thickness|[Ff]ull-thickness|[Aa]trial fibrillation|(?:RV|right ventricular) insertion",
+        r"of wall \w+|[Ff]ull-thickness|[Aa]trial fibrillation|(?:RV|right ventricular) insertion",
         "",
         f"{parts['findings']}\n{parts['impression']}",
     )
@@ -216,7 +217,7 @@ def test_labels_say_what_was_seen(cases, capsys):
                     right[found.state] += 1
                 else:
                     wrong.append((number, name, found.name, found.state))
-        graded = {*expected.GRADED, "late_enhancement", "pericardial_effusion"} - {"la_dilation"}
+        graded = {*expected.GRADED, "late_enhancement", "pericardial_effusion"} - {"la_dilation", "ra_dilation"}
         missed += [(number, name) for name in graded - said if wanted.get(name) == {"present"}]
     total = sum(right.values()) + len(wrong)
     with capsys.disabled():
@@ -336,7 +337,7 @@ def test_only_tables_hold_double_spaces(cases):
     for one in cases:
         wide = [line for line in one.text.splitlines() if "  " in line.strip()]
         assert not wide or one.plan.author.table in ("columns", "ranges")
-        assert all(re.match(r"(?:LV|RV|LA|BSA|Heart|Output)", line) for line in wide)
+        assert all(re.match(r"(?:LV|RV|LA|RA|BSA|Heart|Output)", line) for line in wide)
 
 
 def test_every_rule_is_said(monkeypatch):
@@ -365,8 +366,6 @@ def test_every_reference_of_a_rule_exists():
 def _auc(texts: list[str], groups: list[str]) -> float:
     model = make_pipeline(CountVectorizer(ngram_range=(1, 2)), MultinomialNB())
     scores = np.asarray(cross_val_predict(model, texts, groups, cv=4, method="predict_proba"))
-    if scores.shape[1] == 2:
-        return float(roc_auc_score([group == max(groups) for group in groups], scores[:, 1]))
     return float(roc_auc_score(groups, scores, multi_class="ovr"))
 
 
@@ -378,17 +377,20 @@ def _sees_nothing(one: Case) -> bool:
 def test_a_referral_hints_at_the_disease_and_no_more(cases, capsys):
     groups = [one.findings.diseases[0][0] for one in cases]
     referred = _auc([one.parts.indication for one in cases], groups)
-    blind = [one for one in map(case, range(COUNT, 4 * COUNT)) if _sees_nothing(one)]
-    ill = ["normal" if one.findings.diseases[0][0] == "normal" else "ill" for one in blind]
-    unseen = _auc([one.parts.indication for one in blind], ill)
     technique = _auc([one.parts.technique for one in cases], groups)
     found = _auc([f"{one.parts.findings} {one.parts.impression}" for one in cases], groups)
     with capsys.disabled():
         print(
             f" AUC of the disease from the indication {referred:.2f}, technique {technique:.2f}, findings {found:.2f}"
-            f"; from that of a heart that looks normal whether it is, {unseen:.2f} ({len(blind)} hearts)"
         )
     assert technique < 0.56
-    assert unseen < 0.6
     assert 0.55 < referred < 0.78
     assert found > referred + 0.1
+
+
+def test_a_referral_says_nothing_of_a_disease_that_is_not_seen(cases):
+    blind = [(n, one) for n, one in enumerate(cases) if one.findings.diseases[0][1] and _sees_nothing(one)]
+    assert len(blind) > 10
+    for seed, one in blind:
+        healthy = dataclasses.replace(one.findings, diseases=(("normal", 0.0),))
+        assert case(seed, healthy).parts.indication == one.parts.indication
