@@ -56,7 +56,7 @@ def _pick(rng: np.random.Generator, *choices: str) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _ly(grade: str) -> str:
+def ly(grade: str) -> str:
     return grade + "ly"
 
 
@@ -89,9 +89,9 @@ def _left_size(rng: np.random.Generator, truth: Truth, reading: Reading) -> str:
         )
     return _pick(
         rng,
-        f"The left ventricle is {_ly(grade_)} dilated{volume}.",
+        f"The left ventricle is {ly(grade_)} dilated{volume}.",
         f"{grade_.capitalize()} left ventricular dilatation{volume}.",
-        f"LV is {_ly(grade_)} enlarged{volume}.",
+        f"LV is {ly(grade_)} enlarged{volume}.",
         f"There is {grade_} dilation of the left ventricle{volume}.",
     )
 
@@ -111,10 +111,10 @@ def _left_function(rng: np.random.Generator, truth: Truth, reading: Reading, nam
         )
     return _pick(
         rng,
-        f"Left ventricular systolic function is {_ly(grade_)} reduced, {number}.",
+        f"Left ventricular systolic function is {ly(grade_)} reduced, {number}.",
         f"{grade_.capitalize()} LV systolic dysfunction with {number}.",
-        f"{_ly(grade_).capitalize()} impaired global LV systolic function ({number}).",
-        f"Global systolic function is {_ly(grade_)} depressed, {number}.",
+        f"{ly(grade_).capitalize()} impaired global LV systolic function ({number}).",
+        f"Global systolic function is {ly(grade_)} depressed, {number}.",
     )
 
 
@@ -137,7 +137,7 @@ def _wall(rng: np.random.Generator, truth: Truth, reading: Reading) -> str:
         f"{grade_.capitalize()} {where} hypertrophy with a maximal wall thickness of {thick} mm.",
         f"There is {grade_} {where} left ventricular hypertrophy, {wall} measuring up to {thick} mm.",
         f"{where.capitalize()} LVH, {grade_}; maximum wall thickness {thick} mm.",
-        f"The {wall} is {_ly(grade_)} thickened at {thick} mm in {'an ' if reading.septal else 'a '}{where} pattern.",
+        f"The {wall} is {ly(grade_)} thickened at {thick} mm in {'an ' if reading.septal else 'a '}{where} pattern.",
     )  # fmt: skip
 
 
@@ -183,8 +183,8 @@ def _right(rng: np.random.Generator, truth: Truth, reading: Reading) -> str:
             f"Normal RV size and systolic function{number}.",
             f"Right ventricular volumes and function are normal{number}.",
         )
-    how_big = f"{_ly(size)} dilated" if size else "normal in size"
-    how_good = f"{_ly(function)} reduced systolic function" if function else "preserved systolic function"
+    how_big = f"{ly(size)} dilated" if size else "normal in size"
+    how_good = f"{ly(function)} reduced systolic function" if function else "preserved systolic function"
     flat = ""
     if reading.flattened:
         flat = _pick(rng, " The interventricular septum is flattened.", " Septal flattening (D-shaped LV).", "")
@@ -201,10 +201,10 @@ def _atria(rng: np.random.Generator, reading: Reading) -> str:
     if left and right:
         return f"Biatrial enlargement, {left} on the left and {right} on the right."
     if left:
-        return _pick(rng, f"{left.capitalize()} left atrial enlargement.", f"The left atrium is {_ly(left)} dilated.")
+        return _pick(rng, f"{left.capitalize()} left atrial enlargement.", f"The left atrium is {ly(left)} dilated.")
     if right:
         return _pick(
-            rng, f"{right.capitalize()} right atrial enlargement.", f"The right atrium is {_ly(right)} dilated."
+            rng, f"{right.capitalize()} right atrial enlargement.", f"The right atrium is {ly(right)} dilated."
         )
     return _pick(rng, "The atria are normal in size.", "Normal atrial size.", "", "No atrial enlargement.")
 
@@ -249,8 +249,8 @@ def _left_conclusion(rng: np.random.Generator, reading: Reading, ef: str) -> str
     if size and function:
         return _pick(
             rng,
-            f"{size.capitalize()} LV dilatation with {_ly(function)} reduced systolic function, {ef}.",
-            f"{_ly(size).capitalize()} dilated left ventricle, {function} systolic dysfunction ({ef}).",
+            f"{size.capitalize()} LV dilatation with {ly(function)} reduced systolic function, {ef}.",
+            f"{ly(size).capitalize()} dilated left ventricle, {function} systolic dysfunction ({ef}).",
             f"Dilated left ventricle ({size}) with {function} LV systolic impairment; {ef}.",
         )
     if function:
@@ -320,18 +320,27 @@ def _body(rng: np.random.Generator, truth: Truth) -> tuple[str, str]:
     return findings, " ".join(statements)
 
 
+def letterhead(patient_name: str, study_date: str) -> list[str]:
+    """What de-identification must take away again, above the report; `patient_name` is "Family^Given"."""
+    return [f"Patient: {patient_name.replace('^', ', ')}", f"Date of exam: {study_date}", ""]
+
+
+def signature(physician: str) -> list[str]:
+    return ["", f"Electronically signed by Dr {physician.replace('^', ' ')}"]
+
+
 def compose(rng: np.random.Generator, parts: Sections, *, patient_name: str, study_date: str, physician: str) -> str:
     """The document: at times with the letterhead and signature that de-identification must take away again."""
     upper = rng.random() < 0.8
     inline = rng.random() < 0.5
     lines = []
     if rng.random() < 0.3:
-        lines += [f"Patient: {patient_name.replace('^', ', ')}", f"Date of exam: {study_date}", ""]
+        lines += letterhead(patient_name, study_date)
     for field in dataclasses.fields(parts):
         text = getattr(parts, field.name)
         if text:
             title = field.name.upper() if upper else field.name.capitalize()
             lines.append(f"{title}:{' ' if inline else chr(10)}{text}")
     if rng.random() < 0.15:
-        lines += ["", f"Electronically signed by Dr {physician.replace('^', ' ')}"]
+        lines += signature(physician)
     return "\n".join(lines)
