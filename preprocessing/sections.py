@@ -72,8 +72,10 @@ _LINE = (
 _CAPITALS = rf"(?<![\w/-])(?P<capitals>{_joined(_NAMES.upper())})[ \t]*[:：]"
 _SENTENCE_CASE = "|".join(name.capitalize() for name in _OURS.split("|"))
 _INLINE = rf"(?:(?<=[.;!?])[ \t]+|(?<=[ \t])[*_]{{2}})(?P<inline>{_joined(_SENTENCE_CASE)})[ \t]*[:：][*_]*"
+# What follows the name of a measure: "LVEDV: 227 ml".
+_MEASURED = r"[ \t]*[<>~]?[ \t]*\d+(?:[.,]\d+)?[ \t]*(?:%|m[lL]|g\b|[mc]m\b|ms\b|bpm\b|[lL]/)"
 # A header that nobody told us of: capitals and a colon at the start of a line.
-_UNKNOWN = r"^[ \t]*(?P<unknown>[A-Z][A-Z/&,' -]{2,40}[A-Z])[ \t]*[:：]"
+_UNKNOWN = rf"^[ \t]*(?P<unknown>[A-Z][A-Z/&,' -]{{2,40}}[A-Z])[ \t]*[:：](?!{_MEASURED})"
 _HEADER = re.compile(f"{_LINE}|{_CAPITALS}|{_INLINE}|{_UNKNOWN}", re.MULTILINE)
 # Words of sub-headings inside the findings: anatomy, function, and what CMR measures.
 _INSIDE = re.compile(
@@ -81,8 +83,10 @@ _INSIDE = re.compile(
     r"|MYOCARD\w*|PERFUSION|ENHANCEMENT|LGE|SCAR|VIABILITY|STRESS|REST|FLOW\w*|VELOCIT\w*|T1|T2|ECV|MAPPING|EDEMA|OEDEMA|VOLUME\w*"
     r"|FUNCTION\w*|MASS|WALL|SEPT\w*|MORPHOLOGY|SIZE|CHAMBER\w*|GREAT|VESSEL\w*|VEIN\w*|VENOUS|ARTER\w*|CORONAR\w*|SHUNT|QP|THROMB\w*"
     r"|CAVA\w*|IVC|SVC|ROOT|ARCH|EXTRA-?CARDIAC|NON-?CARDIAC|EXTRACARDIAC|INCIDENTAL|CARDIAC|HEART|MEASUREMENT\w*|ANATOMY|STRAIN"
-    r"|DIMENSION\w*|EF|EJECTION|LVEF|RVEF|LUNG\w*|CHEST|MEDIASTIN\w*|LIVER|ABDOM\w*|BONE\w*|THORA\w*|MOTION|CINE|BLACK|IRON|RHYTHM)\b"
+    r"|DIMENSION\w*|[LR]V(?:ED|ES|S)VI?|[LR]V(?:ED|ES)DI?|[LR]AVI?|CO|CI|EF|EJECTION|LVEF|RVEF|LUNG\w*|CHEST|MEDIASTIN\w*|LIVER|ABDOM\w*|BONE\w*|THORA\w*|MOTION|CINE|BLACK|IRON|RHYTHM)\b"
 )
+# Said in passing, in one line, by those who write it among the findings.
+_IN_PASSING = frozenset({"image quality", "study quality"})
 _ADDENDUM = re.compile(r"addend(?:um|a)", re.IGNORECASE)
 
 
@@ -125,7 +129,8 @@ def _name(match: re.Match[str]) -> str:
 def _section(match: re.Match[str], current: str) -> str:
     """The section that a header starts in the section `current`; "" where it is a sub-heading."""
     if match["unknown"] is None:
-        return section_of(_name(match))
+        passing = current == "findings" and _name(match).lower() in _IN_PASSING
+        return "" if passing else section_of(_name(match))
     return "" if current == OTHER or _INSIDE.search(match["unknown"]) else OTHER
 
 
