@@ -48,6 +48,24 @@ class Identity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a series was acquired, as its headers say it; unless said otherwise a cine of the plain phantom."""
+
+    thickness: float = SLICE_MM
+    tr: str = "3.4"
+    te: str = "1.6"
+    flip: str = "50"
+    scanning: tuple[str, ...] = ("GR",)  # ScanningSequence
+    variant: tuple[str, ...] = ("SS",)  # SequenceVariant
+    sequence: str = "TRUFI"  # PulseSequenceName
+    inversion_ms: float | None = None
+    agent: str = ""  # of contrast
+    image_type: tuple[str, ...] = ()  # () for the vendor's of a cine
+    slope: float | None = None  # RescaleSlope; None where the vendor writes none
+    contrast: str = "UNKNOWN"  # AcquisitionContrast
+
+
+@dataclasses.dataclass(frozen=True)
 class SeriesPlan:
     """One series: frames `S T H W` uint16 on `S` parallel planes, each phase at `times_ms` (`S T`)."""
 
@@ -57,6 +75,7 @@ class SeriesPlan:
     times_ms: np.ndarray
     interval_ms: float
     scout: bool = False
+    protocol: Protocol = Protocol()
 
 
 def uid(*parts: object) -> str:
@@ -110,17 +129,26 @@ def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
 
 def _slice_gap(series: SeriesPlan) -> float:
     if series.scout or len(series.planes) < 2:
-        return SLICE_MM
+        return series.protocol.thickness
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
 def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
-    ds = _common(who, series, number)
+    ds, how = _common(who, series, number), series.protocol
     ds.SOPClassUID = MRImageStorage
     ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
-    ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions = "GR", "SS", "" if series.scout else "CG"
-    ds.SliceThickness, ds.SpacingBetweenSlices = f"{SLICE_MM:g}", f"{_slice_gap(series):.4f}"
-    ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = "3.4", "1.6", "50", 1
+    if how.image_type:
+        ds.ImageType = list(how.image_type)
+    ds.ScanningSequence, ds.SequenceVariant = list(how.scanning), list(how.variant)
+    ds.ScanOptions = "" if series.scout else "CG"
+    ds.SliceThickness, ds.SpacingBetweenSlices = f"{how.thickness:g}", f"{_slice_gap(series):.4f}"
+    ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = how.tr, how.te, how.flip, 1
+    if how.inversion_ms is not None:
+        ds.InversionTime = f"{how.inversion_ms:.0f}"
+    if how.agent:
+        ds.ContrastBolusAgent = how.agent
+    if how.slope is not None:
+        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", f"{how.slope:g}", "US"
     ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
     ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
     low, high = np.percentile(series.frames[:, 0], (1.0, 99.0))
@@ -199,39 +227,45 @@ def _item(**values: object) -> Dataset:
     return ds
 
 
+def _enhanced_type(how: Protocol) -> list[str]:
+    return [*how.image_type, *("NONE",) * 4][:4] if how.image_type else ["ORIGINAL", "PRIMARY", "M", "NONE"]
+
+
 def _shared(series: SeriesPlan) -> Dataset:
     """The functional groups that hold for every frame."""
-    plane = series.planes[0]
+    plane, how = series.planes[0], series.protocol
     return _item(
         PixelMeasuresSequence=[
             _item(
                 PixelSpacing=decimals(np.full(2, plane.spacing)),
-                SliceThickness=f"{SLICE_MM:g}",
+                SliceThickness=f"{how.thickness:g}",
                 SpacingBetweenSlices=f"{_slice_gap(series):.4f}",
             )
         ],
         MRImageFrameTypeSequence=[
             _item(
-                FrameType=["ORIGINAL", "PRIMARY", "M", "NONE"],
+                FrameType=_enhanced_type(how),
                 PixelPresentation="MONOCHROME",
                 VolumetricProperties="VOLUME",
                 VolumeBasedCalculationTechnique="NONE",
                 ComplexImageComponent="MAGNITUDE",
-                AcquisitionContrast="UNKNOWN",
+                AcquisitionContrast=how.contrast,
             )
         ],
         MRTimingAndRelatedParametersSequence=[
             _item(
-                RepetitionTime="3.4",
-                FlipAngle="50",
+                RepetitionTime=how.tr,
+                FlipAngle=how.flip,
                 EchoTrainLength=1,
                 RFEchoTrainLength=0,
                 GradientEchoTrainLength=1,
             )
         ],
-        MREchoSequence=[_item(EffectiveEchoTime=1.6)],
+        MREchoSequence=[_item(EffectiveEchoTime=float(how.te))],
         FrameAnatomySequence=[_item(FrameLaterality="U")],
-        PixelValueTransformationSequence=[_item(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")],
+        PixelValueTransformationSequence=[
+            _item(RescaleIntercept="0", RescaleSlope=f"{how.slope or 1.0:g}", RescaleType="US")
+        ],
     )
 
 
@@ -263,12 +297,17 @@ def write_enhanced(
     ds = _common(who, series, number)
     sop = uid(who.study_uid, number, "enhanced")
     ds.SOPClassUID, ds.SOPInstanceUID, ds.InstanceNumber = EnhancedMRImageStorage, sop, 1
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+    how = series.protocol
+    ds.ImageType = _enhanced_type(how)
     ds.PixelPresentation, ds.VolumetricProperties, ds.VolumeBasedCalculationTechnique = "MONOCHROME", "VOLUME", "NONE"
-    ds.ComplexImageComponent, ds.AcquisitionContrast, ds.ContentQualification = "MAGNITUDE", "UNKNOWN", "PRODUCT"
+    ds.ComplexImageComponent, ds.AcquisitionContrast, ds.ContentQualification = "MAGNITUDE", how.contrast, "PRODUCT"
     ds.AcquisitionDateTime, ds.AcquisitionDuration = who.study_date + who.study_time, 8.0
     ds.BurnedInAnnotation, ds.LossyImageCompression, ds.PresentationLUTShape = "NO", "00", "IDENTITY"
-    ds.PulseSequenceName, ds.EchoPulseSequence, ds.SteadyStatePulseSequence = "TRUFI", "GRADIENT", "FREE_PRECESSION"
+    ds.PulseSequenceName, ds.EchoPulseSequence, ds.SteadyStatePulseSequence = (
+        how.sequence,
+        "GRADIENT",
+        "FREE_PRECESSION",
+    )
     ds.CardiacSynchronizationTechnique = "NONE" if series.scout else "RETROSPECTIVE"
     ds.AcquisitionContextSequence = []
     organization = uid(who.study_uid, number, "dimensions")

@@ -1,0 +1,256 @@
+"""A beating heart as tables: the squared radii of its surfaces at each phase, level and angle.
+
+The frame and the idea are those of `anatomy` (squared radii, so that volumes are sums and a wall of constant volume
+thickens as the cavity narrows and shortens), but each surface is free: 17 segments move and thicken on their own, the
+wall twists, the septum flattens, the right ventricle bulges. Pictures, masks and the truth all read the same tables.
+
+Letters: T phases, Z levels from base (0) to apex (1), A angles around the axis.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from preprocessing.phantom.clinical import segments
+
+LEVELS, ANGLES = 41, 96
+ENDO_WIDEST = 0.3  # the cavity is widest at this part of its half axis below the base
+RV_LENGTH = 0.94  # the right ventricle ends short of the apex
+MYOCARDIUM_G_PER_ML = 1.05
+SEPTUM = np.pi
+THETA = (np.arange(ANGLES) / ANGLES * 2.0 * np.pi).astype(np.float64)
+ZETA = np.arange(LEVELS) / (LEVELS - 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Heart:
+    """Shape and motion; lengths in mm, angles in radians. Arrays of segments have 17 entries."""
+
+    length: float  # base to epicardial apex at end-diastole
+    tip: float  # muscle beyond the cavity's tip
+    radius: float  # endocardial radius where widest
+    wall: np.ndarray  # 17, at end-diastole
+    motion: np.ndarray  # 17: 1 as the healthy part, 0 does not move, below 0 bulges
+    squeeze: float  # part of the squared cavity radius lost at full contraction where motion is 1
+    shortening: float  # part of the length lost at full contraction
+    torsion: float  # by how much the apex turns against the base
+    flattening: float  # 0..0.5 of the squared radius, pushed in by a loaded right ventricle
+    lumps: tuple[tuple[float, float], ...]  # amplitude and phase of the cavity's 2nd, 3rd, ... harmonic
+    aneurysm: tuple[float, float, float]  # angle, place along, part of the squared radius that bulges out
+    rv_squared: float  # squared radius that the right ventricle adds at the middle of the septum, at its base
+    rv_half_angle: float
+    rv_skew: float  # angle by which it hangs below the middle of the septum
+    rv_power: float  # below 1 a full, above 1 a slender crescent
+    rv_squeeze: float
+    rv_shortening: float
+    rv_bulge: float  # of a patch of its free wall that does not contract (ARVC), as a part of the squared radius
+    la_radius: float
+    la_length: float
+    ra_radius: float
+    ra_length: float
+    aorta_radius: float
+    pulmonary_radius: float
+    papillary: float  # radius of a papillary muscle as a part of the cavity's
+    papillary_theta: tuple[float, float]  # the anterolateral's and the posteromedial's
+    trabeculae: float  # how far trabeculae reach into the cavity, mm
+    trabeculae_apical: float  # and how much further in the apical half (non-compaction)
+    trabeculae_count: int  # around the circle
+
+    @property
+    def cavity_part(self) -> float:
+        """Part of `length` that holds cavity."""
+        return 1.0 - self.tip / self.length
+
+
+@dataclasses.dataclass(frozen=True)
+class Wall:
+    """What belongs to a piece of muscle, wherever it moves to: `Z A`. Squared radii in mm²."""
+
+    cavity: np.ndarray  # squared endocardial radius at end-diastole; negative beyond the tip
+    ring: np.ndarray  # epicardial minus endocardial squared radius at end-diastole
+    motion: np.ndarray
+
+
+def wall(heart: Heart) -> Wall:
+    """The relaxed left ventricle. A prolate spheroid cut off above its widest part, out of round as `heart` says."""
+    outline = 1.0 - heart.flattening * _bump(THETA, SEPTUM, 1.2)
+    for number, (amplitude, phase) in enumerate(heart.lumps, 2):
+        outline = outline + amplitude * np.cos(number * THETA - phase)
+    along = ZETA / heart.cavity_part
+    inner = (along * (1.0 + ENDO_WIDEST) - ENDO_WIDEST)[:, None]
+    angle, place, bulge = heart.aneurysm
+    patch = np.exp(-(((along - place) / 0.22) ** 2))[:, None] * _bump(THETA, angle, 1.0)
+    cavity = heart.radius**2 * (1.0 - inner**2) * outline * (1.0 + bulge * patch)
+    widest = ENDO_WIDEST * heart.cavity_part / (1.0 + ENDO_WIDEST)
+    outer = ((ZETA - widest) / (1.0 - widest))[:, None]
+    thick = segments.field(heart.wall, THETA, along)
+    ring = (heart.radius + thick) ** 2 * (1.0 - outer**2) - heart.radius**2 * np.maximum(1.0 - inner**2, 0.0)
+    # A wall keeps its thickness, not its area, where the cavity is out of round.
+    ring = np.maximum(ring, 0.0) * np.sqrt(np.maximum(outline * (1.0 + bulge * patch), 0.1))
+    return Wall(cavity, ring, segments.field(heart.motion, THETA, along))
+
+
+def _bump(angle: np.ndarray, centre: float, width: float) -> np.ndarray:
+    """1 at `centre`, falling smoothly to 0 about `width` away on either side, around the circle."""
+    sharpness = float(np.log(2.0) / (1.0 - np.cos(0.6 * width)))
+    return np.exp(sharpness * (np.cos(angle - centre) - 1.0))
+
+
+def twist(heart: Heart, zeta: np.ndarray | float, contracted: np.ndarray) -> np.ndarray:
+    """By which angle the wall at `zeta` has turned (broadcast): the base a little one way, the apex the other.
+
+    Seen from the apex the apex turns counter-clockwise in systole (Russel et al., Eur J Echocardiogr 2009;10:i39).
+    """
+    return -heart.torsion * (1.3 * zeta - 0.3) * contracted
+
+
+def _carried(fields: list[np.ndarray], turn: np.ndarray) -> list[np.ndarray]:
+    """Fields of the wall (`Z A`) where the wall has turned by `turn` (`T Z`): `T Z A` each."""
+    back = np.arange(ANGLES) - turn[..., None] * (ANGLES / (2.0 * np.pi))
+    low = np.floor(back).astype(np.intp)
+    part = (back - low).astype(np.float32)
+    rows = np.arange(turn.shape[1])[:, None] * ANGLES
+    first, second = rows + low % ANGLES, rows + (low + 1) % ANGLES
+    out = []
+    for values in fields:
+        flat = values.astype(np.float32).ravel()
+        at = flat[first]
+        out.append(at + part * (flat[second] - at))
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Beat:
+    """The tables at each phase, `T Z A` float32, mm²; `contracted` is `T`, 0 (end-diastole) to 1.
+
+    The outline of the right ventricle is `epi2` at the same place plus `right2`, over levels of its own.
+    """
+
+    heart: Heart
+    contracted: np.ndarray
+    endo2: np.ndarray
+    epi2: np.ndarray
+    right2: np.ndarray
+
+    @property
+    def left_base(self) -> np.ndarray:
+        """`z` of the mitral valve's plane, mm, `T`."""
+        return self.heart.length * self.heart.shortening * self.contracted
+
+    @property
+    def right_base(self) -> np.ndarray:
+        return self.heart.length * self.heart.rv_shortening * self.contracted
+
+
+def beat(heart: Heart, contracted: np.ndarray, right: np.ndarray | None = None) -> Beat:
+    """The surfaces of `heart` at contractions `T`.
+
+    Args:
+        right: contraction of the right ventricle, `T`; None where it beats with the left.
+    """
+    piece = wall(heart)
+    now = np.asarray(contracted, float)
+    turn = twist(heart, ZETA[None], now[:, None])
+    cavity, ring, motion = _carried([piece.cavity, piece.ring, piece.motion], turn)
+    at = now.astype(np.float32)[:, None, None]
+    left_over = np.maximum(np.float32(1.0) - np.float32(heart.squeeze) * at * motion, np.float32(0.02))
+    endo2 = np.where(cavity > 0.0, cavity * left_over, cavity)
+    epi2 = np.maximum(endo2, 0.0) + ring / (np.float32(1.0) - np.float32(heart.shortening) * at)
+    return Beat(heart, now, endo2, epi2, _right(heart, now if right is None else right))
+
+
+def _right(heart: Heart, contracted: np.ndarray) -> np.ndarray:
+    """Squared radius that the right ventricle adds to the left's epicardium, `T Z A`; negative outside of it."""
+    away = (THETA - SEPTUM + heart.rv_skew + np.pi) % (2.0 * np.pi) - np.pi
+    wrap = 1.0 - (away / heart.rv_half_angle) ** 2
+    wrap = np.where(wrap > 0.0, np.maximum(wrap, 0.0) ** heart.rv_power, np.maximum(wrap, -1.0))
+    along = 1.0 - (ZETA / RV_LENGTH) ** 1.5
+    shape = heart.rv_squared * np.where(along[:, None] < 0.0, -np.abs(wrap), wrap) * np.abs(along)[:, None]
+    patch = np.exp(-(((ZETA - 0.25) / 0.18) ** 2))[:, None] * _bump(THETA, SEPTUM + 0.55, 0.6)
+    moving = heart.rv_squeeze * (1.0 - 1.15 * (heart.rv_bulge > 0.0) * patch)
+    shape = shape * (1.0 + heart.rv_bulge * patch)
+    at = np.asarray(contracted)[:, None, None]
+    return (shape * (1.0 - at * moving)).astype(np.float32)
+
+
+def carried(made: Beat, fields: list[np.ndarray]) -> list[np.ndarray]:
+    """Fields of the wall (`Z A`) where the beat has turned it to: `T Z A` each."""
+    return _carried(fields, twist(made.heart, ZETA[None], made.contracted[:, None]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Volumes:
+    """Millilitres at each phase, `T`. The left cavity includes its papillary muscles and trabeculae."""
+
+    lv: np.ndarray
+    rv: np.ndarray
+    myocardium: np.ndarray
+
+
+_TRAPEZOID = np.concatenate([[0.5], np.ones(LEVELS - 2), [0.5]]) / (LEVELS - 1.0)
+
+
+def _integral(table: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Volume (mL) within squared radii `T Z A` over `length` mm, `T`."""
+    area = 0.5 * table.mean(-1, dtype=float) * 2.0 * np.pi
+    return (area * _TRAPEZOID).sum(-1) * length / 1000.0
+
+
+def volumes(made: Beat) -> Volumes:
+    """Integrates the surfaces: what a reader with perfect contours would find."""
+    left, right = made.heart.length - made.left_base, made.heart.length - made.right_base
+    endo2 = np.maximum(made.endo2, 0.0)
+    return Volumes(
+        lv=_integral(endo2, left),
+        rv=_integral(np.maximum(made.right2, 0.0), right),
+        myocardium=_integral(made.epi2 - endo2, left),
+    )
+
+
+def fitted(heart: Heart, *, edv: float, ef: float, rv_edv: float, rv_ef: float, mass: float | None = None) -> Heart:
+    """`heart` scaled to its volumes (mL) and with the squeeze that gives its fractions (0..1).
+
+    The cavity's volume is linear in the squeeze as long as no segment is emptied, so a few steps suffice.
+
+    Args:
+        mass: of the left ventricle, g; None keeps the thickness of its wall.
+    """
+    for _ in range(4):
+        now = volumes(beat(heart, np.zeros(1)))
+        scale = (edv / float(now.lv[0])) ** (1.0 / 3.0)
+        thicker = 1.0 if mass is None else mass / (float(now.myocardium[0]) * MYOCARDIUM_G_PER_ML)
+        heart = dataclasses.replace(
+            heart, length=heart.length * scale, radius=heart.radius * scale, wall=heart.wall * thicker**0.85
+        )
+    for _ in range(6):
+        both = volumes(beat(heart, np.array([0.0, 1.0]))).lv
+        gone = 1.0 - both[1] / both[0] - heart.shortening
+        wanted = ef - heart.shortening
+        squeeze = heart.squeeze * wanted / gone if gone > 0.01 else heart.squeeze + 0.1
+        heart = dataclasses.replace(heart, squeeze=float(np.clip(squeeze, 0.01, 0.93)))
+    heart = dataclasses.replace(heart, rv_squared=1.0, rv_squeeze=0.0)
+    unit = float(volumes(beat(heart, np.zeros(1))).rv[0])
+    heart = dataclasses.replace(heart, rv_squared=rv_edv / unit, rv_squeeze=0.5)
+    for _ in range(3):
+        both = volumes(beat(heart, np.array([0.0, 1.0]))).rv
+        gone = 1.0 - both[1] / both[0] - heart.rv_shortening
+        squeeze = heart.rv_squeeze * (rv_ef - heart.rv_shortening) / gone
+        heart = dataclasses.replace(heart, rv_squeeze=float(np.clip(squeeze, 0.0, 0.9)))
+    return heart
+
+
+def thickness(heart: Heart, contracted: float = 0.0) -> np.ndarray:
+    """Thickness of the wall across itself, mm, at the middle of each segment: 17."""
+    made = beat(heart, np.array([contracted]))
+    endo = np.sqrt(np.maximum(made.endo2[0], 0.0))
+    epi = np.sqrt(made.epi2[0])
+    step = (heart.length - made.left_base[0]) / (LEVELS - 1.0)
+    slope = np.gradient(0.5 * (endo + epi), step, axis=0)
+    across = (epi - endo) / np.sqrt(1.0 + slope**2)
+    out = []
+    for segment in range(1, 17):
+        angle, along = segments.centre(segment)
+        z = round(min(along, 0.8) * heart.cavity_part * (LEVELS - 1))
+        a = round((angle + float(twist(heart, along, np.array(contracted)))) / (2.0 * np.pi) * ANGLES)
+        out.append(np.take(across[z], np.arange(a - 3, a + 4), mode="wrap").mean())
+    return np.array([*out, heart.tip * (1.0 - heart.shortening * contracted)])
