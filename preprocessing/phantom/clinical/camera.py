@@ -156,7 +156,6 @@ class Camera:
             signed: phase-sensitive, the sign kept.
         """
         scan = self.scan
-        frames = scanner.blurred(scan, frames)
         points = plane.points()
         shade = scanner.sensitivity(scan, points, self._heart)
         if not signed:
@@ -164,6 +163,4 @@ class Camera:
         if scan.ghost and len(frames) > 1:
             beating = frames - frames.mean(0)
             frames += np.float32(scan.ghost) * np.roll(beating, plane.size // 3, axis=1 + int(plane.spacing * 1e4) % 2)
-        frames *= shade
-        store = scanner.stored_signed if signed else scanner.stored
-        return store(scan, self._noise, self._rng, frames, quiet)
+        return scanner.stored(scan, self._noise, self._rng, frames, shade, quiet=quiet, signed=signed)

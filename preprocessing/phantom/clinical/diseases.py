@@ -180,7 +180,7 @@ def _amyloid(rng: np.random.Generator, plan: Plan, s: float) -> None:
     plan.right_atrium *= 1.15 + 0.25 * s
     plan.t1 += 95.0 + 130.0 * s
     plan.t2 += 2.0
-    plan.uptake += 0.12 + 0.2 * s
+    plan.uptake += 0.2 + 0.3 * s
     plan.lesion_t1 = max(plan.lesion_t1, 60.0)
     plan.effusion = float(rng.uniform(3.0, 11.0)) if rng.random() < 0.55 else 0.0
     plan.stiff = 1.0

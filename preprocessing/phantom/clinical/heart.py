@@ -165,6 +165,7 @@ def _right(heart: Heart, contracted: np.ndarray) -> np.ndarray:
     wrap = 1.0 - (away / heart.rv_half_angle) ** 2
     wrap = np.where(wrap > 0.0, np.maximum(wrap, 0.0) ** heart.rv_power, np.maximum(wrap, -1.0))
     along = 1.0 - (ZETA / RV_LENGTH) ** 1.5
+    along = along * (1.0 - 0.45 * np.exp(-((ZETA / 0.12) ** 2)))  # narrows towards the tricuspid valve
     shape = heart.rv_squared * np.where(along[:, None] < 0.0, -np.abs(wrap), wrap) * np.abs(along)[:, None]
     patch = np.exp(-(((ZETA - 0.25) / 0.18) ** 2))[:, None] * _bump(THETA, SEPTUM + 0.55, 0.6)
     moving = heart.rv_squeeze * (1.0 - 1.15 * (heart.rv_bulge > 0.0) * patch)

@@ -179,7 +179,9 @@ def heart_layers(
     if atria:
         outside, upper = _upper(cut, at, pose)
         whole = np.minimum(whole, outside)
-    yield Layer("fat", whole - np.float32(fat_mm + effusion_mm + 1.0) * cut.side)
+    # Fat lies in the grooves and over the right ventricle, little of it over the lateral wall.
+    thick = np.float32(fat_mm) * (np.float32(0.75) - np.float32(0.45) * np.cos(cut.theta - np.float32(0.3)))
+    yield Layer("fat", whole - (thick + np.float32(effusion_mm + 0.8)) * cut.side)
     yield Layer("fluid" if effusion_mm > 1.0 else "muscle", whole - np.float32(effusion_mm + 0.8) * cut.side)
     yield from upper
     yield Layer("muscle", np.maximum(rv_wall, at.rv_above))
@@ -281,17 +283,21 @@ def _swirling(cut: Cut, swirl: float, phases: int) -> np.ndarray:
 def _papillary(cut: Cut, at: Surfaces) -> np.ndarray:
     """Signed distance to the anterolateral and the posteromedial papillary muscle, which ride on the turning wall."""
     heart = cut.heart
-    middle = np.sqrt(np.maximum(at.endo2, np.float32(1.0))) * np.float32(0.72)
+    inside = np.flatnonzero(cut.squared < at.endo2.max())
+    out = np.full(at.endo.shape, np.float32(5.0))
+    x0, y0 = cut.x[inside], cut.y[inside]
+    middle = np.sqrt(np.maximum(at.endo2[:, inside], np.float32(1.0))) * np.float32(0.72)
     turn = hearts.twist(heart, 0.5, at.now).astype(np.float32)
     off = None
     for theta in heart.papillary_theta:
-        x = cut.x - np.cos(theta + turn) * middle
-        y = cut.y - np.sin(theta + turn) * middle
+        x = x0 - np.cos(theta + turn) * middle
+        y = y0 - np.sin(theta + turn) * middle
         x *= x
         y *= y
         x += y
         off = x if off is None else np.minimum(off, x)
     assert off is not None
-    along = np.float32(1.0) - ((at.zeta - np.float32(0.5)) * np.float32(1.0 / 0.25)) ** 2
+    along = np.float32(1.0) - ((at.zeta[:, inside] - np.float32(0.5)) * np.float32(1.0 / 0.25)) ** 2
     tapered = np.sqrt(np.maximum(along, 0.0)) * np.float32(heart.papillary * heart.radius)
-    return (np.sqrt(off) - tapered + (along <= 0.0) * np.float32(3.0)) * cut.side
+    out[:, inside] = (np.sqrt(off) - tapered + (along <= 0.0) * np.float32(3.0)) * cut.side[inside]
+    return out

@@ -96,15 +96,14 @@ def mask(scanner: Scanner, size: int) -> np.ndarray | None:
     return kept
 
 
-def blurred(scanner: Scanner, frames: np.ndarray) -> np.ndarray:
-    """Cut k-space and interpolation: a short kernel (negative weights ring), `T H W`; edges are kept."""
-    for axis, weight in zip((1, 2), scanner.blur, strict=True):
-        frames = np.moveaxis(frames, axis, 0)
-        out = frames.copy()
-        out[1:-1] *= 1.0 - 2.0 * weight
-        out[1:-1] += np.float32(weight) * (frames[:-2] + frames[2:])
-        frames = np.moveaxis(out, 0, axis)
-    return frames
+def blurred(scanner: Scanner, frame: np.ndarray) -> np.ndarray:
+    """Cut k-space and interpolation: a short kernel (negative weights ring), `H W`; edges are kept."""
+    down, along = (np.float32(weight) for weight in scanner.blur)
+    out = frame.copy()
+    out[1:-1] += down * (frame[:-2] + frame[2:] - 2.0 * frame[1:-1])
+    inner = along * (out[:, :-2] + out[:, 2:] - 2.0 * out[:, 1:-1])
+    out[:, 1:-1] += inner
+    return out
 
 
 class Noise:
@@ -122,32 +121,38 @@ class Noise:
 
 
 def stored(
-    scanner: Scanner, noise: Noise, rng: np.random.Generator, frames: np.ndarray, quiet: float = 1.0
-) -> np.ndarray:
-    """Magnitude with Rician noise in the scanner's gain, `T H W` uint16 of 12 bits. Overwrites `frames`."""
-    scale = np.float32(scanner.noise * quiet)
-    other = noise(rng, frames.shape) * scale
-    other *= other
-    frames += noise(rng, frames.shape) * scale
-    frames *= frames
-    frames += other
-    np.sqrt(frames, out=frames)
-    frames *= np.float32(scanner.gain)
-    frames += np.float32(0.5)
-    np.minimum(frames, np.float32(4095.0), out=frames)
-    out = frames.astype(np.uint16)
+    scanner: Scanner, noise: Noise, rng: np.random.Generator, frames: np.ndarray, shade: np.ndarray, *,
+    quiet: float = 1.0, signed: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """What the scanner keeps of signal `T H W`, uint16 of 12 bits: blurring, coils, noise and the scanner's gain.
+
+    Args:
+        shade: of coils and bands, `H W`.
+        quiet: factor on the noise.
+        signed: phase-sensitive pictures, whose sign is kept and whose 0 is stored as 2048; else the magnitude, whose
+            noise is Rician.
+    """
+    level = np.float32(scanner.noise * quiet * scanner.gain)
+    bright = shade * np.float32(scanner.gain)
     kept = mask(scanner, frames.shape[-1])
-    if kept is not None:
-        out *= kept
+    first, second = noise(rng, frames.shape), noise(rng, frames.shape)
+    out = np.empty(frames.shape, np.uint16)
+    for t, frame in enumerate(frames):  # one at a time stays in the processor's cache
+        real = blurred(scanner, frame)
+        real *= bright
+        real += level * first[t]
+        if signed:
+            real += np.float32(2048.5)
+        else:
+            real *= real
+            real += np.square(level * second[t])
+            np.sqrt(real, out=real)
+            real += np.float32(0.5)
+        np.clip(real, 0.0, 4095.0, out=real)
+        out[t] = real
+        if kept is not None:
+            out[t] *= kept
     return out
-
-
-def stored_signed(
-    scanner: Scanner, noise: Noise, rng: np.random.Generator, frames: np.ndarray, quiet: float = 1.0
-) -> np.ndarray:
-    """Phase-sensitive pictures: the sign is kept, 0 is stored as 2048 of 12 bits; `T H W` uint16."""
-    frames = frames + noise(rng, frames.shape) * np.float32(scanner.noise * quiet)
-    return np.clip(np.rint(frames * np.float32(scanner.gain) + 2048.0), 0.0, 4095.0).astype(np.uint16)
 
 
 def stored_map(rng: np.random.Generator, values: np.ndarray, spread: float, muscle: float, scale: float) -> np.ndarray:
