@@ -47,9 +47,10 @@ class Solid:
 def _axes(along: np.ndarray) -> np.ndarray:
     """Three unit rows, the first along `along`."""
     along = along / np.linalg.norm(along)
-    other = np.cross(along, [0.0, 0.0, 1.0] if abs(along[2]) < 0.9 else [1.0, 0.0, 0.0])
-    other /= np.linalg.norm(other)
-    return np.stack([along, other, np.cross(along, other)])
+    x, y, z = along
+    other = np.array([y, -x, 0.0] if abs(z) < 0.9 else [0.0, z, -y])
+    u, v, w = other / np.sqrt(other @ other)
+    return np.array([along, (u, v, w), (y * w - z * v, z * u - x * w, x * v - y * u)])
 
 
 def _rod(part: float, start: np.ndarray, stop: np.ndarray, radius: float, region: str, inset: float) -> Solid:

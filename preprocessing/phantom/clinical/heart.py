@@ -148,15 +148,22 @@ def beat(heart: Heart, contracted: np.ndarray, right: np.ndarray | None = None) 
     Args:
         right: contraction of the right ventricle, `T`; None where it beats with the left.
     """
-    piece = wall(heart)
     now = np.asarray(contracted, float)
+    piece = wall(heart)
     turn = twist(heart, ZETA[None], now[:, None])
     cavity, ring, motion = _carried([piece.cavity, piece.ring, piece.motion], turn)
+    endo2, epi2 = _contracted(heart, cavity, ring, motion, now)
+    return Beat(heart, now, endo2, epi2, _right(heart, now if right is None else right))
+
+
+def _contracted(
+    heart: Heart, cavity: np.ndarray, ring: np.ndarray, motion: np.ndarray, now: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Squared endocardial and epicardial radius (`T Z A`) of the wall's pieces at contractions `now` (`T`)."""
     at = now.astype(np.float32)[:, None, None]
     left_over = np.maximum(np.float32(1.0) - np.float32(heart.squeeze) * at * motion, np.float32(0.02))
     endo2 = np.where(cavity > 0.0, cavity * left_over, cavity)
-    epi2 = np.maximum(endo2, 0.0) + ring / (np.float32(1.0) - np.float32(heart.shortening) * at)
-    return Beat(heart, now, endo2, epi2, _right(heart, now if right is None else right))
+    return endo2, np.maximum(endo2, 0.0) + ring / (np.float32(1.0) - np.float32(heart.shortening) * at)
 
 
 def _right(heart: Heart, contracted: np.ndarray) -> np.ndarray:
@@ -217,27 +224,40 @@ def fitted(heart: Heart, *, edv: float, ef: float, rv_edv: float, rv_ef: float, 
         mass: of the left ventricle, g; None keeps the thickness of its wall.
     """
     for _ in range(4):
-        now = volumes(beat(heart, np.zeros(1)))
-        scale = (edv / float(now.lv[0])) ** (1.0 / 3.0)
-        thicker = 1.0 if mass is None else mass / (float(now.myocardium[0]) * MYOCARDIUM_G_PER_ML)
+        full, muscle = _relaxed(heart)
+        scale = (edv / full) ** (1.0 / 3.0)
+        thicker = 1.0 if mass is None else mass / (muscle * MYOCARDIUM_G_PER_ML)
         heart = dataclasses.replace(
             heart, length=heart.length * scale, radius=heart.radius * scale, wall=heart.wall * thicker**0.85
         )
-    for _ in range(6):
-        both = volumes(beat(heart, np.array([0.0, 1.0]))).lv
-        gone = 1.0 - both[1] / both[0] - heart.shortening
-        wanted = ef - heart.shortening
-        squeeze = heart.squeeze * wanted / gone if gone > 0.01 else heart.squeeze + 0.1
-        heart = dataclasses.replace(heart, squeeze=float(np.clip(squeeze, 0.01, 0.93)))
-    heart = dataclasses.replace(heart, rv_squared=1.0, rv_squeeze=0.0)
-    unit = float(volumes(beat(heart, np.zeros(1))).rv[0])
-    heart = dataclasses.replace(heart, rv_squared=rv_edv / unit, rv_squeeze=0.5)
-    for _ in range(3):
-        both = volumes(beat(heart, np.array([0.0, 1.0]))).rv
-        gone = 1.0 - both[1] / both[0] - heart.rv_shortening
-        squeeze = heart.rv_squeeze * (rv_ef - heart.rv_shortening) / gone
-        heart = dataclasses.replace(heart, rv_squeeze=float(np.clip(squeeze, 0.0, 0.9)))
-    return heart
+    heart = dataclasses.replace(heart, squeeze=_squeeze(heart, ef))
+    shape = np.maximum(_right(dataclasses.replace(heart, rv_squared=1.0, rv_squeeze=1.0), np.array([0.0, 1.0])), 0.0)
+    full, rest = _integral(shape, np.full(2, heart.length))  # the squeeze takes volume away in proportion
+    wanted = (1.0 - rv_ef) / (1.0 - heart.rv_shortening)
+    squeeze = (1.0 - wanted) / max(1.0 - rest / full, 0.05)
+    return dataclasses.replace(heart, rv_squared=rv_edv / full, rv_squeeze=float(np.clip(squeeze, 0.0, 0.9)))
+
+
+def _relaxed(heart: Heart) -> tuple[float, float]:
+    """mL of the left cavity and of its wall at end-diastole. Turning moves no volume, so it is left out."""
+    piece, length = wall(heart), np.array([heart.length])
+    cavity, ring = (_integral(np.maximum(table, 0.0)[None], length)[0] for table in (piece.cavity, piece.ring))
+    return float(cavity), float(ring)
+
+
+def _squeeze(heart: Heart, ef: float) -> float:
+    """The squeeze that empties the left cavity by `ef`: linear as long as no segment is emptied."""
+    piece = wall(heart)
+    shorter = np.array([heart.length * (1.0 - heart.shortening)])
+    full = float(_integral(np.maximum(piece.cavity, 0.0)[None], np.array([heart.length]))[0])
+    squeeze = 0.45
+    for _ in range(8):
+        tried = dataclasses.replace(heart, squeeze=squeeze)
+        endo2, _ = _contracted(tried, piece.cavity, piece.ring, piece.motion, np.ones(1))
+        left_over = float(_integral(np.maximum(endo2, 0.0), shorter)[0]) / full / (1.0 - heart.shortening)
+        wanted = (1.0 - ef) / (1.0 - heart.shortening)
+        squeeze = float(np.clip(squeeze * (1.0 - wanted) / max(1.0 - left_over, 1e-3), 0.01, 0.93))
+    return squeeze
 
 
 def thickness(heart: Heart, contracted: float = 0.0) -> np.ndarray:

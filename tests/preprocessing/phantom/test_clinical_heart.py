@@ -71,8 +71,8 @@ def test_a_beat_meets_its_fractions_whatever_the_number_of_phases():
 
 
 @pytest.mark.parametrize(
-    ("sex", "ef", "edv", "mass"),
-    [("M", (58, 5), (81, 12), (53, 9)), ("F", (61, 5), (76, 10), (42, 7))])
+    ("sex", "ef", "edv", "mass"), [("M", (58, 5), (81, 12), (53, 9)), ("F", (61, 5), (76, 10), (42, 7))]
+)
 def test_the_normal_population_is_that_of_the_tables(sex, ef, edv, mass):
     found = [drawn("normal", number).findings for number in range(160)]
     found = [f for f in found if f.sex == sex]
