@@ -125,7 +125,7 @@ def solids(chest: Chest, heart: np.ndarray, axis: np.ndarray) -> list[Solid]:
     out = []
     if chest.breasts:
         for side in (-1.0, 1.0):
-            half = chest.breasts * np.array([66.0, 34.0, 74.0])
+            half = chest.breasts * np.array([66.0, 27.0, 70.0])
             out.append(Solid("fat", 1.0, np.array([side * 0.48 * wide, -0.88 * deep, heart[2] - 10.0]), half))
     out.append(Solid("fat", 1.0, everywhere, endless, "skin"))
     out.append(Solid("skeletal", 1.0, everywhere, endless, "skin", chest.fat))
@@ -144,7 +144,7 @@ def solids(chest: Chest, heart: np.ndarray, axis: np.ndarray) -> list[Solid]:
     pad = np.array([42.0, 26.0, 42.0]) * (0.6 + 0.1 * chest.epicardial_fat)
     out.append(Solid("fat", 0.9, heart + np.array([-22.0, -30.0, -14.0]), pad, "cavity", 0.0))
     for _ in range(rng.integers(1, 4)):  # fat pads around the heart
-        way = np.array([rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 0.2), rng.uniform(-0.8, 0.1)])
+        way = np.array([rng.uniform(-1.0, 0.3), rng.uniform(-1.0, 0.2), rng.uniform(-0.8, 0.1)])
         at = heart + 48.0 * way / np.linalg.norm(way) + rng.uniform(-15.0, 45.0) * axis
         half = chest.epicardial_fat / 4.0 * rng.uniform(10.0, 30.0, 3)
         out.append(Solid("fat", rng.uniform(0.7, 1.0), at, half, "cavity", 0.0))
@@ -167,6 +167,18 @@ def solids(chest: Chest, heart: np.ndarray, axis: np.ndarray) -> list[Solid]:
     return out
 
 
+def _trunk(wide: float, deep: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre, half axes and turn of the skin: `wide` and `deep` at the heart's height, narrower above, wider below.
+
+    It leans back, so that the sternum slopes and the spine stands nearly upright.
+    """
+    below, height, lean = 125.0, 340.0, np.deg2rad(14.0)
+    narrow = np.sqrt(1.0 - (below / height) ** 2)
+    turn = np.array([[1, 0, 0], [0, np.cos(lean), -np.sin(lean)], [0, np.sin(lean), np.cos(lean)]])
+    centre = np.array([0.0, -below * np.tan(lean), -below])
+    return centre, np.array([wide / narrow, deep / narrow, height]), turn
+
+
 class Body:
     """The solids of one body, compiled for any plane."""
 
@@ -175,8 +187,7 @@ class Body:
         self._solids = solids(chest, heart, axis)
         shapes = [(s.centre, s.half, s.turn) for s in self._solids]
         wide, deep, top = chest.half_width, chest.half_depth, chest.diaphragm - chest.centre[2]
-        skin = np.array([wide, deep, _ENDLESS])
-        shapes.append((np.zeros(3), skin, None))
+        shapes.append(_trunk(wide, deep))
         shapes.append((np.array([-0.4 * wide, 4.0, top - 150.0]), np.array([0.95 * wide, 0.95 * deep, 150.0]), None))
         shapes.append((np.array([0.42 * wide, 4.0, top - 162.0]), np.array([0.9 * wide, 0.95 * deep, 150.0]), None))
         self._centre = np.stack([c for c, _, _ in shapes])
@@ -187,7 +198,7 @@ class Body:
         waves = np.random.default_rng(chest.seed + 1)
         self._waves = waves.normal(0.0, 1.0, (8, 3)) * np.array([0.035] * 4 + [0.28] * 4)[:, None]
         self._phases = waves.uniform(0.0, 2.0 * np.pi, 8)
-        self._wobble, self._mottle = waves.uniform(0.5, 2.5), waves.uniform(0.01, 0.05)
+        self._wobble, self._mottle = waves.uniform(0.5, 2.5), waves.uniform(0.004, 0.02)
 
     def _waves_at(self, point: np.ndarray, row: np.ndarray, column: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Eight plane waves, `8 H W`: sin(a + b) of one angle a row and one a column."""

@@ -159,14 +159,14 @@ def _apical(rng: np.random.Generator, plan: Plan, s: float) -> None:
 
 
 def _concentric(rng: np.random.Generator, plan: Plan, s: float) -> None:
-    _hypertrophic(rng, plan, s, np.arange(12), most=20.0)
+    _hypertrophic(rng, plan, s, np.arange(12), most=18.5)
     plan.least_wall[12:16] = np.maximum(plan.least_wall[12:16], 9.0 + 7.0 * s)
     if rng.random() < 0.5 * s:
         plan.scars.append(Scar("mid-wall", _some(rng, (4, 5, 10, 11), 2), 0.3))
 
 
 def _amyloid(rng: np.random.Generator, plan: Plan, s: float) -> None:
-    wall = 12.5 + 6.5 * s + rng.normal(0.0, 0.5)
+    wall = 12.2 + 5.5 * s + rng.normal(0.0, 0.4)
     plan.least_wall[:12] = np.maximum(plan.least_wall[:12], wall * rng.uniform(0.95, 1.0, 12))
     plan.least_wall[12:16] = np.maximum(plan.least_wall[12:16], 0.8 * wall)
     plan.edv *= 0.95 - 0.12 * s

@@ -18,6 +18,7 @@ ENDO_WIDEST = 0.3  # the cavity is widest at this part of its half axis below th
 RV_LENGTH = 0.94  # the right ventricle ends short of the apex
 MYOCARDIUM_G_PER_ML = 1.05
 SEPTUM = np.pi
+_INWARDS_ABOVE = 9.0  # mm: a thicker wall takes its room from the cavity
 THETA = (np.arange(ANGLES) / ANGLES * 2.0 * np.pi).astype(np.float64)
 ZETA = np.arange(LEVELS) / (LEVELS - 1.0)
 
@@ -81,13 +82,19 @@ def wall(heart: Heart) -> Wall:
     angle, place, bulge = heart.aneurysm
     patch = np.exp(-(((along - place) / 0.22) ** 2))[:, None] * _bump(THETA, angle, 1.0)
     cavity = heart.radius**2 * (1.0 - inner**2) * outline * (1.0 + bulge * patch)
+    thick = segments.field(heart.wall, THETA, along, blur_along=0.13)
+    # Hypertrophy grows inwards for the most part: the cavity loses what the outline does not gain.
+    outwards = np.minimum(thick, _INWARDS_ABOVE) + 0.35 * np.maximum(thick - _INWARDS_ABOVE, 0.0)
+    reach = np.sqrt(np.maximum(cavity, 0.0))
+    filled = np.maximum(reach - (thick - outwards), 0.3 * reach) ** 2
+    gained = np.maximum(cavity, 0.0) - filled
+    cavity = np.where(cavity > 0.0, filled, cavity)
     widest = ENDO_WIDEST * heart.cavity_part / (1.0 + ENDO_WIDEST)
     outer = ((ZETA - widest) / (1.0 - widest))[:, None]
-    thick = segments.field(heart.wall, THETA, along)
-    ring = (heart.radius + thick) ** 2 * (1.0 - outer**2) - heart.radius**2 * np.maximum(1.0 - inner**2, 0.0)
+    ring = (heart.radius + outwards) ** 2 * (1.0 - outer**2) - heart.radius**2 * np.maximum(1.0 - inner**2, 0.0)
     # A wall keeps its thickness, not its area, where the cavity is out of round.
     ring = np.maximum(ring, 0.0) * np.sqrt(np.maximum(outline * (1.0 + bulge * patch), 0.1))
-    return Wall(cavity, ring, segments.field(heart.motion, THETA, along))
+    return Wall(cavity, ring + gained, segments.field(heart.motion, THETA, along))
 
 
 def _bump(angle: np.ndarray, centre: float, width: float) -> np.ndarray:
@@ -172,7 +179,7 @@ def _right(heart: Heart, contracted: np.ndarray) -> np.ndarray:
     wrap = 1.0 - (away / heart.rv_half_angle) ** 2
     wrap = np.where(wrap > 0.0, np.maximum(wrap, 0.0) ** heart.rv_power, np.maximum(wrap, -1.0))
     along = 1.0 - (ZETA / RV_LENGTH) ** 1.5
-    along = along * (1.0 - 0.45 * np.exp(-((ZETA / 0.12) ** 2)))  # narrows towards the tricuspid valve
+    along = along * (1.0 - 0.55 * np.exp(-((ZETA / 0.15) ** 2)))  # narrows towards the tricuspid valve
     shape = heart.rv_squared * np.where(along[:, None] < 0.0, -np.abs(wrap), wrap) * np.abs(along)[:, None]
     patch = np.exp(-(((ZETA - 0.25) / 0.18) ** 2))[:, None] * _bump(THETA, SEPTUM + 0.55, 0.6)
     moving = heart.rv_squeeze * (1.0 - 1.15 * (heart.rv_bulge > 0.0) * patch)
@@ -223,7 +230,7 @@ def fitted(heart: Heart, *, edv: float, ef: float, rv_edv: float, rv_ef: float, 
     Args:
         mass: of the left ventricle, g; None keeps the thickness of its wall.
     """
-    for _ in range(4):
+    for _ in range(7):
         full, muscle = _relaxed(heart)
         scale = (edv / full) ** (1.0 / 3.0)
         thicker = 1.0 if mass is None else mass / (muscle * MYOCARDIUM_G_PER_ML)

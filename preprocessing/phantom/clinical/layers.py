@@ -22,6 +22,7 @@ LV, MYOCARDIUM, RV, LA, RA, AORTA, PAPILLARY, PULMONARY = 1, 2, 3, 4, 5, 6, 7, 8
 
 _RV_WALL_MM = 3.0
 _ATRIAL_WALL_MM = 2.0
+_ATRIAL_CUT = 0.4  # of an atrium's half axis: how far below its widest part the valve lies
 _FINE = 384  # angles of the tables that pictures look up
 
 
@@ -104,16 +105,19 @@ class Cut:
         self.side = (1.0 / (cut.edge + 0.8 * cut.thickness * lean)).astype(np.float32)
         self.steep = (steep * self.side).astype(np.float32)
         self.axial = np.float32(1.0 / (cut.edge * max(1.0 - nz, 0.1) + cut.thickness * max(nz, 0.1)))
-        self.rough = self._rough(zeta)
+        self.rough, self.right_rough = self._rough(zeta)
 
-    def _rough(self, zeta: np.ndarray) -> np.ndarray:
-        """How far trabeculae reach in from the wall, mm, `N`."""
+    def _rough(self, zeta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far trabeculae reach in from the left and from the right ventricle's wall, mm, `N`."""
         heart = self.heart
         count, phase = heart.trabeculae_count, self.z * np.float32(0.11)
-        waves = np.sin(count * self.theta + phase)
-        waves = waves + np.float32(0.7) * np.sin((count + 4) * self.theta - 1.7 * phase + 2)
+        waves = np.sin(count * self.theta + phase) * (0.75 + 0.5 * np.sin(2.0 * self.theta + 0.4 * phase + count))
+        waves = waves + np.float32(0.7) * np.sin((count + 5) * self.theta - 1.7 * phase + 2)
+        waves = waves + np.float32(0.4) * np.sin((2 * count + 3) * self.theta + 2.3 * phase)
         apical = heart.trabeculae_apical / (1.0 + np.exp((0.4 - zeta) * 12.0)) if heart.trabeculae_apical else 0.0
-        return np.asarray(np.maximum(waves + np.float32(0.25), 0.0) * (0.6 * (heart.trabeculae + apical)), np.float32)
+        waves = 0.6 * np.maximum(waves + np.float32(0.25), 0.0)
+        left, right = waves * (heart.trabeculae + apical), waves * (1.2 * heart.trabeculae + 0.8)
+        return left.astype(np.float32), right.astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +190,7 @@ def heart_layers(
     yield from upper
     yield Layer("muscle", np.maximum(rv_wall, at.rv_above))
     yield Layer("blood", rv, RV, 0.96 * blood)
-    yield Layer("muscle", np.maximum(rv, -rv - np.float32(1.2) * cut.rough * cut.side))
+    yield Layer("muscle", np.maximum(rv, -rv - cut.right_rough * cut.side))
     yield Layer("myocardium", epi, MYOCARDIUM)
     cavity = np.maximum(at.endo, at.above)
     yield Layer("blood", cavity, LV, blood)
@@ -227,8 +231,8 @@ def _atrium(cut: Cut, centre: tuple[float, float], radius: float, length: float,
 
     The roof stands still, so the atrium fills while the ventricle empties.
     """
-    half = np.float32(0.6) * (floor + np.float32(length))
-    middle = floor - np.float32(0.65) * half
+    half = (floor + np.float32(length)) * np.float32(1.0 / (1.0 + _ATRIAL_CUT))
+    middle = floor - np.float32(_ATRIAL_CUT) * half
     across2 = ((cut.x - np.float32(centre[0])) ** 2 + (cut.y - np.float32(centre[1])) ** 2) / np.float32(radius**2)
     along = (cut.z - middle) / half
     body = (np.sqrt(across2 + along**2) - np.float32(1.0)) * (np.float32(radius) * cut.side)
@@ -236,8 +240,9 @@ def _atrium(cut: Cut, centre: tuple[float, float], radius: float, length: float,
 
 
 def atrium_ml(radius: float, length: float, floor: float) -> float:
-    """Volume of `_atrium` when its valve stands at `z = floor`: an ellipsoid cut at 0.65 of its half axis."""
-    return float(np.pi * radius**2 * 0.6 * (floor + length) * ((0.65 - 0.65**3 / 3.0) + 2.0 / 3.0) / 1000.0)
+    """Volume of `_atrium` when its valve stands at `z = floor`: an ellipsoid cut off near its widest part."""
+    cut = _ATRIAL_CUT - _ATRIAL_CUT**3 / 3.0 + 2.0 / 3.0
+    return float(np.pi * radius**2 * (floor + length) / (1.0 + _ATRIAL_CUT) * cut / 1000.0)
 
 
 def _tube(points: np.ndarray, path: np.ndarray, radius: float) -> np.ndarray:

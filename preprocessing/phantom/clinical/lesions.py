@@ -20,7 +20,7 @@ def extent(scar: Scar, seed: int, along: np.ndarray) -> np.ndarray:
     inside[np.array(scar.segments) - 1] = 1.0
     out = segments.field(inside, hearts.THETA, along, blur=0.25, blur_along=0.09)
     if scar.pattern == "insertion":
-        around = [np.exp((np.cos(hearts.THETA - at) - 1.0) * 28.0) for at in _INSERTIONS]
+        around = [np.exp((np.cos(hearts.THETA - at) - 1.0) * 18.0) for at in _INSERTIONS]
         out = out * np.maximum(*around)
     rough = np.zeros_like(out)
     for number in rng.integers(2, 9, 6):

@@ -36,7 +36,7 @@ def habit(rng: np.random.Generator, subject: Subject, vendor: str, breathing: bo
     }[vendor][int(rng.integers(3))]
     tr, flip = {"siemens": (2.9, 60.0), "ge": (3.6, 50.0), "philips": (3.1, 60.0)}[vendor]
     wide = 2.0 * subject.chest.half_width
-    share = {"siemens": rng.uniform(0.95, 1.08), "ge": rng.uniform(1.0, 1.15), "philips": rng.uniform(0.88, 1.05)}
+    share = {"siemens": rng.uniform(0.95, 1.08), "ge": rng.uniform(0.9, 1.06), "philips": rng.uniform(0.88, 1.05)}
     return Habit(
         field=float(np.clip(wide * share[vendor], 280.0, 440.0)),
         thickness=thickness,

@@ -38,7 +38,7 @@ def draw(rng: np.random.Generator, chest: Chest, vendor: str, breathing: bool) -
     back = np.array([[rng.normal(0.0, 0.5 * wide), 1.1 * deep, rng.normal(0.0, 60.0)]])
     ge = vendor == "ge"
     blur = rng.uniform(-0.02, 0.15, 2)
-    bands = rng.random() < 0.3
+    bands = rng.random() < 0.2
     ghosts = breathing or rng.random() < 0.15
     return Scanner(
         noise=float(rng.lognormal(np.log(0.025), 0.4)),
@@ -47,8 +47,8 @@ def draw(rng: np.random.Generator, chest: Chest, vendor: str, breathing: bool) -
         coils=chest.centre + np.concatenate([front, back]),
         coil_mm=float(rng.uniform(70.0, 130.0)),
         floor=float(rng.uniform(0.1, 0.5)),
-        evenness=float(rng.choice([0.0, 0.4, 0.9], p=[0.45, 0.25, 0.3])),
-        banding=float(rng.uniform(0.1, 0.8)) if bands else 0.0,
+        evenness=float(rng.choice([0.0, 0.4, 0.9], p=[0.55, 0.25, 0.2])),
+        banding=float(rng.uniform(0.1, 0.7)) if bands else 0.0,
         band_mm=float(rng.uniform(140.0, 320.0)),
         band_way=rng.normal(0.0, 1.0, 3),
         ghost=float(rng.uniform(0.04, 0.14)) if ghosts else 0.0,

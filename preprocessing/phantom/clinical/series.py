@@ -114,7 +114,7 @@ class Exam:
             agent=rng.uniform(1.9, 2.9),
             interval=2.0 * 60000.0 / rate,
             off_ms=rng.normal(4.0, 9.0),
-            scar_uptake=rng.uniform(0.85, 1.1),
+            scar_uptake=rng.uniform(1.0, 1.4),
             muscle_uptake=subject.uptake,
         )
         signed = bool(rng.random() < {"siemens": 0.6, "ge": 0.2, "philips": 0.6}[self.vendor])
