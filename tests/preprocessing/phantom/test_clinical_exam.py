@@ -15,7 +15,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 
 from preprocessing.phantom import dicom, findings, render, visits
 from preprocessing.phantom.__main__ import generate
-from preprocessing.phantom.clinical import camera, exam, heart, layers, scanner, series, tissue
+from preprocessing.phantom.clinical import camera, exam, heart, layers, motion, planes, scanner, series, tissue
 from preprocessing.phantom.clinical.case import Case
 from tests.preprocessing.phantom.test_dicom import REQUIRED
 
@@ -269,12 +269,35 @@ def test_a_failed_breath_hold_moves_slices_and_arrhythmia_blurs_them():
     assert moved.how.misplaced > 3.0 > held.how.misplaced
     frames = np.random.default_rng(0).random((6, 4, 4)).astype(np.float32)
     rhythm = dataclasses.replace(case.rhythm, kind="fibrillation", irregular=0.18)
-    from preprocessing.phantom.clinical import motion
-
     blurred = motion.smeared(np.random.default_rng(1), rhythm, frames.copy())
     assert blurred.std(0).mean() < 0.9 * frames.std(0).mean()
     times, _ = motion.trigger_times(np.random.default_rng(2), rhythm, 12, 6)
     assert np.std(times[:, -1]) / np.mean(times[:, -1]) > 0.08
+
+
+def test_views_show_what_they_are_named_for():
+    settings = dataclasses.replace(SMALL, matrix=128)
+    shown = set()
+    for number in range(6):
+        case = drawn("normal", number, settings)
+        subject, rng = case.subject, np.random.default_rng(number)
+        how = planes.habit(rng, subject, "siemens", False)
+        beat = heart.beat(subject.heart, np.array([0.0, 1.0]))
+        stack = planes.short_axis(subject, rng, how, most=16, size=128)
+        middle = camera.label_map(subject, stack[len(stack) // 2], beat)[0]
+        left = np.argwhere(np.isin(middle, (layers.LV, layers.PAPILLARY))).mean(0)
+        right = np.argwhere(middle == layers.RV).mean(0)
+        assert right[1] < left[1] - 8, "the right ventricle is on the left of the picture"
+        assert (middle == layers.PAPILLARY).sum() > 6
+        seen = {v: camera.label_map(subject, planes.long_axis(subject, rng, how, v, size=128), beat)[0]
+                for v in ("2ch", "3ch", "4ch")}  # fmt: skip
+        chambers = {name: (seen["4ch"] == name).sum() for name in (layers.LV, layers.RV, layers.LA, layers.RA)}
+        assert min(chambers.values()) > 60, chambers
+        assert (seen["2ch"] == layers.LA).sum() > 60 > 12 > (seen["2ch"] == layers.RA).sum()
+        assert (seen["3ch"] == layers.AORTA).sum() > 20 and (seen["3ch"] == layers.LA).sum() > 60
+        for plane in stack[:3]:
+            shown |= set(np.unique(camera.label_map(subject, plane, beat)))
+    assert layers.PULMONARY in shown and layers.AORTA in shown
 
 
 def test_pictures_of_crossing_planes_agree_on_their_line():

@@ -133,6 +133,19 @@ def test_healthy_segments_are_called_normal():
     assert words.count("normal") / len(words) > 0.97
 
 
+def test_segments_lie_on_the_walls_that_name_them():
+    """In the heart's frame x points to the lateral and y to the inferior wall."""
+    for number, name in enumerate(segments.NAMES[:16], 1):
+        angle, along = segments.centre(number)
+        x, y = np.cos(angle), np.sin(angle)
+        assert ("sept" in name) == (x < -0.4) and ("lateral" in name) == (x > 0.4), name
+        assert ("anterior" in name or "antero" in name) == (y < -0.3), name
+        assert ("inferior" in name or "infero" in name) == (y > 0.3), name
+        assert along == pytest.approx({"b": 1 / 6, "m": 0.5, "a": 5 / 6}[name[0]])
+        field = segments.field(np.eye(17)[number - 1], heart.THETA, np.array([along]))[0]
+        assert abs(np.angle((field * np.exp(1j * heart.THETA)).sum() * np.exp(-1j * angle))) < 0.01, name
+
+
 def test_fields_of_segments_have_their_values_in_the_middle():
     values = np.arange(17.0)
     for number in range(1, 18):
