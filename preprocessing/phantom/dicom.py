@@ -1,4 +1,4 @@
-"""Pictures to DICOM files, in the habits of three vendors, as classic MR images or Enhanced multi-frame MR.
+"""Pictures to DICOM files, in the habits of three vendors, as classic MR images (`enhanced` for multi-frame ones).
 
 Most elements of a series never change, so they are encoded once; a file is those bytes and the few of its own, in the
 order of their tags (an explicit-VR dataset is nothing but its elements one after the other).
@@ -8,16 +8,14 @@ Letters: S slices of a series, T phases of a slice, H W pixels.
 
 import dataclasses
 import hashlib
-import io
 import pathlib
 import struct
 
 import numpy as np
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
-from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from preprocessing.phantom.render import SLICE_MM, Plane
 
@@ -95,7 +93,7 @@ def decimals(values: np.ndarray) -> list[str]:
     return [f"{value:.6f}" for value in np.asarray(values, float)]
 
 
-def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
+def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     """What every file of a series says."""
     maker, model, version = _MACHINES[who.vendor]
     plane = series.planes[0]
@@ -128,21 +126,22 @@ def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     return ds
 
 
-def _slice_gap(series: SeriesPlan) -> float:
+def slice_gap(series: SeriesPlan) -> float:
+    """Between the middles of neighbouring slices, mm."""
     if series.scout or len(series.planes) < 2:
         return series.protocol.thickness
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
 def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
-    ds, how = _common(who, series, number), series.protocol
+    ds, how = common(who, series, number), series.protocol
     ds.SOPClassUID = MRImageStorage
     ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
     if how.image_type:
         ds.ImageType = list(how.image_type)
     ds.ScanningSequence, ds.SequenceVariant = list(how.scanning), list(how.variant)
     ds.ScanOptions = "" if series.scout else "CG"
-    ds.SliceThickness, ds.SpacingBetweenSlices = f"{how.thickness:g}", f"{_slice_gap(series):.4f}"
+    ds.SliceThickness, ds.SpacingBetweenSlices = f"{how.thickness:g}", f"{slice_gap(series):.4f}"
     ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = how.tr, how.te, how.flip, 1
     if how.inversion_ms is not None:
         ds.InversionTime = f"{how.inversion_ms:.0f}"
@@ -172,18 +171,19 @@ def _encode(ds: Dataset) -> dict[int, bytes]:
     return out
 
 
-def _meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_instance)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return meta
+def meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
+    """The file's own header."""
+    made = FileMetaDataset()
+    made.MediaStorageSOPClassUID, made.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_instance)
+    made.TransferSyntaxUID = ExplicitVRLittleEndian
+    return made
 
 
 def _head(sop_instance: str) -> bytes:
     """Everything before the dataset of a classic file."""
     buffer = DicomBytesIO()
     buffer.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(buffer, _meta(MRImageStorage, sop_instance))
+    write_file_meta_info(buffer, meta(MRImageStorage, sop_instance))
     return buffer.getvalue()
 
 
@@ -233,112 +233,3 @@ def _short(tag: int, vr: bytes, value: bytes) -> bytes:
     if len(value) % 2:
         value += b"\0" if vr == b"UI" else b" "
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
-
-
-def _item(**values: object) -> Dataset:
-    ds = Dataset()
-    for keyword, value in values.items():
-        setattr(ds, keyword, value)
-    return ds
-
-
-def _enhanced_type(how: Protocol) -> list[str]:
-    return [*how.image_type, *("NONE",) * 4][:4] if how.image_type else ["ORIGINAL", "PRIMARY", "M", "NONE"]
-
-
-def _shared(series: SeriesPlan) -> Dataset:
-    """The functional groups that hold for every frame."""
-    plane, how = series.planes[0], series.protocol
-    return _item(
-        PixelMeasuresSequence=[
-            _item(
-                PixelSpacing=decimals(np.full(2, plane.spacing)),
-                SliceThickness=f"{how.thickness:g}",
-                SpacingBetweenSlices=f"{_slice_gap(series):.4f}",
-            )
-        ],
-        MRImageFrameTypeSequence=[
-            _item(
-                FrameType=_enhanced_type(how),
-                PixelPresentation="MONOCHROME",
-                VolumetricProperties="VOLUME",
-                VolumeBasedCalculationTechnique="NONE",
-                ComplexImageComponent="MAGNITUDE",
-                AcquisitionContrast=how.contrast,
-            )
-        ],
-        MRTimingAndRelatedParametersSequence=[
-            _item(
-                RepetitionTime=how.tr,
-                FlipAngle=how.flip,
-                EchoTrainLength=1,
-                RFEchoTrainLength=0,
-                GradientEchoTrainLength=1,
-            )
-        ],
-        MREchoSequence=[_item(EffectiveEchoTime=float(how.te))],
-        FrameAnatomySequence=[_item(FrameLaterality="U")],
-        PixelValueTransformationSequence=[
-            _item(RescaleIntercept="0", RescaleSlope=f"{how.slope or 1.0:g}", RescaleType="US")
-        ],
-    )
-
-
-def _per_frame(series: SeriesPlan, s: int, t: int) -> Dataset:
-    plane = series.planes[s]
-    content = _item(StackID="1", InStackPositionNumber=s + 1, DimensionIndexValues=[s + 1, t + 1])
-    groups = _item(
-        FrameContentSequence=[content],
-        PlanePositionSequence=[_item(ImagePositionPatient=decimals(plane.origin))],
-        PlaneOrientationSequence=[_item(ImageOrientationPatient=decimals(np.concatenate([plane.row, plane.column])))],
-    )
-    if not series.scout:
-        content.TemporalPositionIndex = t + 1
-        delay = float(series.times_ms[s, t])
-        groups.CardiacSynchronizationSequence = [
-            _item(
-                NominalCardiacTriggerDelayTime=delay,
-                ActualCardiacTriggerDelayTime=delay,
-                RRIntervalTimeNominal=float(series.interval_ms),
-            )
-        ]
-    return groups
-
-
-def write_enhanced(
-    folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
-) -> None:
-    """One file a series, its frames in no order."""
-    ds = _common(who, series, number)
-    sop = uid(who.study_uid, number, "enhanced")
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.InstanceNumber = EnhancedMRImageStorage, sop, 1
-    how = series.protocol
-    ds.ImageType = _enhanced_type(how)
-    ds.PixelPresentation, ds.VolumetricProperties, ds.VolumeBasedCalculationTechnique = "MONOCHROME", "VOLUME", "NONE"
-    ds.ComplexImageComponent, ds.AcquisitionContrast, ds.ContentQualification = "MAGNITUDE", how.contrast, "PRODUCT"
-    ds.AcquisitionDateTime, ds.AcquisitionDuration = who.study_date + who.study_time, 8.0
-    ds.BurnedInAnnotation, ds.LossyImageCompression, ds.PresentationLUTShape = "NO", "00", "IDENTITY"
-    ds.PulseSequenceName, ds.EchoPulseSequence, ds.SteadyStatePulseSequence = (
-        how.sequence,
-        "GRADIENT",
-        "FREE_PRECESSION",
-    )
-    ds.CardiacSynchronizationTechnique = "NONE" if series.scout else "RETROSPECTIVE"
-    ds.AcquisitionContextSequence = []
-    organization = uid(who.study_uid, number, "dimensions")
-    ds.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organization)]
-    ds.DimensionIndexSequence = [
-        _item(DimensionIndexPointer=pointer, FunctionalGroupPointer=0x00209111, DimensionOrganizationUID=organization)
-        for pointer in (0x00209057, 0x00209128)
-    ]
-    slices, phases, height, width = series.frames.shape
-    order = rng.permutation(slices * phases)
-    ds.NumberOfFrames = len(order)
-    ds.SharedFunctionalGroupsSequence = [_shared(series)]
-    ds.PerFrameFunctionalGroupsSequence = [_per_frame(series, *divmod(int(i), phases)) for i in order]
-    pixels = series.frames.reshape(-1, height, width)[order].astype("<u2").tobytes()
-    ds.add(DataElement(0x7FE00010, "OW", pixels))
-    buffer = io.BytesIO()
-    file = FileDataset(buffer, ds, file_meta=_meta(EnhancedMRImageStorage, sop), preamble=b"\0" * 128)
-    file.save_as(buffer, enforce_file_format=True)
-    (folder / f"{file_name(sop)}.dcm").write_bytes(buffer.getvalue())

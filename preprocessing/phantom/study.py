@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, people, render, reports, sketch, truth
+from preprocessing.phantom import dicom, enhanced, people, render, reports, sketch, truth
 from preprocessing.phantom.clinical import exam
 from preprocessing.phantom.visits import VARIETIES, Settings, Visit, stream, visits
 
@@ -114,7 +114,7 @@ def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str,
     rng = stream(settings, _STREAM_FILES, visit.patient, visit.visit)
     folder = out / "dicom" / dicom.file_name(who.study_uid)
     folder.mkdir(parents=True)
-    write = dicom.write_enhanced if settings.enhanced else dicom.write_classic
+    write = enhanced.write if settings.enhanced else dicom.write_classic
     for number, series in enumerate(series_of(settings, visit, built, who.vendor), 1):
         write(folder, who, series, number, rng)
     text = reports.compose(
@@ -138,7 +138,7 @@ def _make_sketch(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[d
     interval = float(rng.uniform(550.0, 1200.0))
     times, interval = _times(rng, interval, len(stack.planes), settings.phases)
     text = _DESCRIPTIONS[who.vendor]["sax"][0]
-    write = dicom.write_enhanced if settings.enhanced else dicom.write_classic
+    write = enhanced.write if settings.enhanced else dicom.write_classic
     write(folder, who, dicom.SeriesPlan(text, stack.planes, stack.frames, times, interval), 1, rng)
     ids = {"study_uid": who.study_uid, "patient_id": who.patient_id}
     common = {"sex": who.sex, "age": who.age, "vendor": who.vendor}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from preprocessing.phantom.clinical import cut as cuts
 from preprocessing.phantom.clinical import heart, layers, lesions, scanner
 from preprocessing.phantom.clinical.case import Subject
 from preprocessing.phantom.clinical.chest import Body
@@ -31,9 +32,9 @@ def heart_box(subject: Subject, points: np.ndarray) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def _cut(subject: Subject, plane: Plane, inner: np.ndarray, thickness: float) -> layers.Cut:
-    across = layers.Slice(subject.pose.axes @ plane.normal, 1.1 * plane.spacing, thickness)
-    return layers.Cut(subject.heart, across, subject.pose.to_heart(inner.reshape(-1, 3)))
+def _cut(subject: Subject, plane: Plane, inner: np.ndarray, thickness: float) -> cuts.Cut:
+    across = cuts.Slice(subject.pose.axes @ plane.normal, 1.1 * plane.spacing, thickness)
+    return cuts.Cut(subject.heart, across, subject.pose.to_heart(inner.reshape(-1, 3)))
 
 
 def label_map(subject: Subject, plane: Plane, beat: Beat, shift: np.ndarray = STILL) -> np.ndarray:
@@ -49,7 +50,7 @@ def label_map(subject: Subject, plane: Plane, beat: Beat, shift: np.ndarray = ST
     if not inner.size:
         return out
     cut = _cut(subject, plane, inner, 0.0)
-    at = layers.surfaces(cut, layers.Tables(beat))
+    at = cuts.surfaces(cut, cuts.Tables(beat))
     flat = np.zeros((len(out), inner[..., 0].size), np.uint8)
     for layer in layers.heart_layers(cut, at, subject.pose, fat_mm=0.0, effusion_mm=0.0):
         if layer.label:
@@ -86,7 +87,7 @@ class Camera:
         ]
 
     def signal(
-        self, plane: Plane, beat: Beat, tables: layers.Tables, palette: Palette, *, thickness: float,
+        self, plane: Plane, beat: Beat, tables: cuts.Tables, palette: Palette, *, thickness: float,
         shift: np.ndarray = STILL, scar: float | None = None, whole: bool = False,
     ) -> np.ndarray:  # fmt: skip
         """Noiseless signal before the coils, `T H W` float32, in the units of `palette`.
@@ -109,14 +110,14 @@ class Camera:
             return frames
         beating = frames[:, rows, columns].reshape(len(frames), -1)
         cut = _cut(subject, plane, inner, thickness)
-        at = layers.surfaces(cut, tables)
+        at = cuts.surfaces(cut, tables)
         for distance, value in self._painted(cut, at, beat, tables, palette, scar, whole):
             paint(beating, distance, value)
         frames[:, rows, columns] = beating.reshape(len(frames), *inner.shape[:2])
         return frames
 
     def _painted(
-        self, cut: layers.Cut, at: layers.Surfaces, beat: Beat, tables: layers.Tables, palette: Palette,
+        self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, palette: Palette,
         scar: float | None, whole: bool,
     ) -> Iterator[tuple[np.ndarray, float | np.ndarray]]:  # fmt: skip
         """Distance and signal of each layer, in the order of painting."""
@@ -132,14 +133,14 @@ class Camera:
                 yield layer.distance, palette[layer.tissue] * (1.0 if whole else layer.part)
 
     def _muscle(
-        self, cut: layers.Cut, at: layers.Surfaces, beat: Beat, tables: layers.Tables, healthy: float,
+        self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, healthy: float,
         scar: float | None,
     ) -> float | np.ndarray:  # fmt: skip
         """Signal of the left ventricle's wall, with its scars where the sequence shows them."""
         if scar is None or not self._extents:
             return healthy
         extents = [
-            tables.at(at.zeta, cut.column, layers.finer(table))[0]
+            tables.at(at.zeta, cut.column, cuts.finer(table))[0]
             for table in heart.carried(beat, [extent.astype(np.float32) for extent in self._extents])
         ]
         inner = np.sqrt(np.maximum(at.endo2, 0.0))

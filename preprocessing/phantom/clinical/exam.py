@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, people, reports
+from preprocessing.phantom import dicom, enhanced, people, reports
 from preprocessing.phantom.clinical import case as cases
 from preprocessing.phantom.clinical import planes, population, series, words
 from preprocessing.phantom.clinical.case import Case
@@ -74,7 +74,7 @@ def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str,
     rng = stream(settings, _FILES, visit.patient, visit.visit)
     folder = out / "dicom" / dicom.file_name(who.study_uid)
     folder.mkdir(parents=True)
-    write = dicom.write_enhanced if settings.enhanced else dicom.write_classic
+    write = enhanced.write if settings.enhanced else dicom.write_classic
     for number, plan in enumerate(pictures(settings, visit, built, who.vendor), 1):
         write(folder, who, plan, number, rng)
     text = reports.compose(

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from preprocessing.phantom import dicom
-from preprocessing.phantom.clinical import heart, layers, motion, planes, scanner, tissue
+from preprocessing.phantom.clinical import cut, heart, motion, planes, scanner, tissue
 from preprocessing.phantom.clinical.camera import Camera
 from preprocessing.phantom.clinical.case import Case
 from preprocessing.phantom.dicom import Protocol, SeriesPlan
@@ -60,10 +60,10 @@ class Exam:
         phases = len(case.contracted)
         self.camera = Camera(subject, scan, rng, phases * self.size**2)
         self.beat = heart.beat(subject.heart, case.contracted)
-        self.tables = layers.Tables(self.beat)
+        self.tables = cut.Tables(self.beat)
         still = min(round((_DIASTASIS - case.rhythm.delay) * phases), phases - 1)
         self.still = heart.beat(subject.heart, case.contracted[still : still + 1])
-        self.still_tables = layers.Tables(self.still)
+        self.still_tables = cut.Tables(self.still)
         most = settings.slices if settings.slices != HABIT else 16
         self.stack = planes.short_axis(subject, rng, self.how, most=most, size=self.size)
         self.silent = bool(rng.random() < 0.15)
