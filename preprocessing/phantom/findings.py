@@ -80,6 +80,9 @@ class Findings:
     breathing: bool = False  # a breath-hold failed: pictures are degraded
     prior_date: str = ""  # YYYYMMDD of the visit before, "" where none
     prior_lvef: float | None = None
+    right_atrium_ml: float | None = None  # at its largest
+    septal_flattening: bool = False  # a D-shaped left ventricle on the short axis
+    rv_bulging: bool = False  # a piece of the right ventricle's free wall bulges in systole
 
     @property
     def bsa_m2(self) -> float:

@@ -217,6 +217,9 @@ def _findings(
         trabeculated=plan.trabeculae > 0.0,
         effusion_mm=plan.effusion,
         breathing=breathing,
+        right_atrium_ml=layers.atrium_ml(made.ra_radius, made.ra_length, made.length * made.rv_shortening),
+        septal_flattening=made.flattening > 0.1,
+        rv_bulging=made.rv_bulge > 0.0,
     )
 
 

@@ -58,7 +58,7 @@ def heart_layers(
     yield from upper
     yield Layer("muscle", np.maximum(rv_wall, at.rv_above))
     yield Layer("blood", rv, RV, 0.96 * blood)
-    yield Layer("muscle", np.maximum(rv, -rv - cut.right_rough * cut.side))
+    yield Layer("muscle", np.maximum(rv, -at.in_rv - cut.right_rough * cut.side))
     yield Layer("myocardium", epi, MYOCARDIUM)
     cavity = np.maximum(at.endo, at.above)
     yield Layer("blood", cavity, LV, blood)
@@ -70,7 +70,12 @@ def heart_layers(
         # The leaflets close while the ventricles squeeze; in diastole they fold away.
         closed = np.where(at.now > 0.25, np.float32(1.1), np.float32(0.4)) * cut.axial
         for plane, inside in ((at.above, at.endo), (at.rv_above, at.in_rv)):
-            yield Layer("muscle", np.maximum(np.abs(plane) - closed, inside), 0, 1.2)
+            yield Layer("muscle", np.maximum(_sheet(plane, closed), inside), 0, 1.2)
+
+
+def _sheet(plane: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Signed distance to a sheet around `plane` of half thickness `half`; one thinner than its edge covers in part."""
+    return np.abs(plane) - half + np.maximum(np.float32(0.5) - half, 0.0)
 
 
 def _upper(cut: Cut, at: Surfaces, pose: Pose) -> tuple[np.ndarray, list[Layer]]:

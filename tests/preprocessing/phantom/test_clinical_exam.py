@@ -39,7 +39,9 @@ def _digest(folder: pathlib.Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-@pytest.fixture(scope="module", params=[*((v, False) for v in dicom.VENDORS), ("siemens", True)], ids=str)
+@pytest.fixture(
+    scope="module", params=[*((v, False) for v in dicom.VENDORS), ("siemens", True), ("philips", True)], ids=str
+)
 def written(request, tmp_path_factory, monkeypatch_module) -> tuple[visits.Settings, list[pydicom.FileDataset]]:
     vendor, enhanced = request.param
     settings = dataclasses.replace(SMALL, vendor=vendor, enhanced=enhanced)
