@@ -105,11 +105,14 @@ def progressed(rng: np.random.Generator, before: Person, years: float) -> Person
 
 
 def healthy(rng: np.random.Generator, who: Person) -> Healthy:
+    """Large hearts are heavy ones: volume and mass go together, so that no healthy wall is as thin as paper."""
     male = who.sex == "M"
+    large = around(rng, 0.0, 1.0)
+    heavy = 0.6 * large + 0.8 * around(rng, 0.0, 1.0)
     return Healthy(
-        edv=who.bsa * around(rng, 81.0 if male else 76.0, 12.0 if male else 10.0),
+        edv=who.bsa * (81.0 + 12.0 * large if male else 76.0 + 10.0 * large),
         ef=around(rng, 0.58 if male else 0.61, 0.05, 1.7),
-        mass=who.bsa * around(rng, 53.0 if male else 42.0, 9.0 if male else 7.0, 1.8),
+        mass=who.bsa * (53.0 + 9.0 * heavy if male else 42.0 + 7.0 * heavy),
         rv_ef=around(rng, 0.55 if male else 0.58, 0.05, 1.7),
         atrium=who.bsa * around(rng, 38.0, 8.0, 1.7),
         heart_rate=float(np.clip(rng.normal(69.0, 10.0), 46.0, 105.0)),
