@@ -96,7 +96,6 @@ def decimals(values: np.ndarray) -> list[str]:
 def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     """What every file of a series says."""
     maker, model, version = _MACHINES[who.vendor]
-    plane = series.planes[0]
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = who.study_date
@@ -121,7 +120,7 @@ def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", number, 1
     ds.MRAcquisitionType, ds.MagneticFieldStrength = "2D", "1.5"
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows = ds.Columns = plane.size
+    ds.Rows, ds.Columns = series.frames.shape[-2:]
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
     return ds
 

@@ -105,6 +105,20 @@ def test_vendors_keep_their_habits(written):
     assert len(t2) == 3 and {float(f.RescaleSlope) for f in t2} == {0.1 if settings.vendor == "siemens" else 1.0}
 
 
+def test_a_rectangular_field_keeps_pixels_in_their_places():
+    case = drawn("normal", 3, dataclasses.replace(SMALL, matrix=64))
+    made = series.Exam(dataclasses.replace(SMALL, matrix=64), case, "siemens", np.random.default_rng(2))
+    plan = made.cine("4ch")
+    for axis in (0, 1):
+        made.kept, made.phase_axis = 0.75, axis
+        less = made._cropped(plan)
+        assert less.frames.shape[2:] == ((48, 64), (64, 48))[axis]
+        off = (less.planes[0].origin - plan.planes[0].origin) / plan.planes[0].spacing
+        row, column = (round(float(off @ way)) for way in (plan.planes[0].column, plan.planes[0].row))
+        assert (row, column) == ((8, 0), (0, 8))[axis]
+        np.testing.assert_array_equal(less.frames[0, :, 5, 6], plan.frames[0, :, 5 + row, 6 + column])
+
+
 def test_maps_hold_milliseconds():
     settings = dataclasses.replace(SMALL, matrix=160)
     case = drawn("normal", 4, settings)
