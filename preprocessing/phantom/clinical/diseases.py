@@ -1,8 +1,8 @@
 """What each disease makes of a healthy heart, by its severity of 0 to 1: volumes, walls, motion, scars, relaxation.
 
-Sizes are those of clinical series (ESC guidelines on cardiomyopathies 2023; consensus of SCMR on mapping 2017 for
-relaxation times at 1.5 T). Severity is continuous and starts where a reader would begin to see it, so that
-neighbouring grades look alike and mild disease is nearly healthy.
+Sizes are our choice within what clinical reports show and are fitted to no table (relaxation times as at 1.5 T).
+Severity is continuous and starts where a reader would begin to see it, so that neighbouring grades look alike and mild
+disease is nearly healthy.
 """
 
 import dataclasses
