@@ -1,10 +1,11 @@
 """Who comes to the scanner: people, how their healthy hearts would be, and how often each disease is met.
 
 Healthy ranges are those of adults with papillary muscles counted to the cavity: ejection fraction 58 ± 5 % in men and
-61 ± 5 % in women, mass 53 ± 9 and 42 ± 7 g/m² (Petersen et al., JCMR 2017;19:18, the largest study within the reference
-ranges of Kawel-Boehm et al., JCMR 2020;22:87); end-diastolic volume 81 ± 12 and 76 ± 10 mL/m² (the 2015 edition of
-those ranges). Fraction of the right ventricle (55 and 58 ± 5 %) and volume of the left atrium (38 ± 8 mL/m²) are near
-the ranges' but were not taken from a table. Both ventricles eject the same volume.
+61 ± 5 % in women, mass 53 ± 9 and 42 ± 7 g/m² (Petersen et al., JCMR 2017;19:18, one of the largest studies within the
+reference ranges of Kawel-Boehm et al., JCMR 2020;22:87); end-diastolic volume 81 ± 12 and 76 ± 10 mL/m² (the 2015
+edition of those ranges, which may count papillary muscles to the mass). Fraction of the right ventricle (55 and 58 ± 5
+%) and volume of the left atrium (38 ± 8 mL/m²) are near the ranges' but were not taken from a table. Both ventricles
+eject the same volume.
 """
 
 import dataclasses
