@@ -9,7 +9,7 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.errors import InputError
 from preprocessing import parallel
-from preprocessing.phantom import dicom, study
+from preprocessing.phantom import dicom, study, visits
 
 _OUT = flags.DEFINE_string("out", None, "Folder to write dicom/, reports.csv and truth.csv to; must be empty or new.")
 _STUDIES = flags.DEFINE_integer("studies", None, "Number of studies.", lower_bound=1, upper_bound=1_000_000)
@@ -19,22 +19,30 @@ _TWO = flags.DEFINE_float(
 )
 _VENDOR = flags.DEFINE_enum("vendor", "mixed", [*dicom.VENDORS, "mixed"], "Whose habits the files follow.")
 _ENHANCED = flags.DEFINE_bool("enhanced", False, "Enhanced multi-frame MR instead of one file a frame.")
-_SLICES = flags.DEFINE_integer("slices", 8, "Short-axis slices, base to apex.", lower_bound=3, upper_bound=40)
-_PHASES = flags.DEFINE_integer("phases", 20, "Frames of a cine.", lower_bound=4, upper_bound=100)
+_SLICES = flags.DEFINE_integer(
+    "slices", None, "Short-axis slices, base to apex; default 8, of the clinical variety as many as the heart needs.",
+    lower_bound=3, upper_bound=40,
+)  # fmt: skip
+_PHASES = flags.DEFINE_integer(
+    "phases", None, "Frames of a cine; default 20, of the clinical variety what the vendor's scanners do (20 to 30).",
+    lower_bound=4, upper_bound=100,
+)  # fmt: skip
 _MATRIX = flags.DEFINE_integer("matrix", 128, "Rows and columns of a picture.", lower_bound=32, upper_bound=512)
 _VARIETY = flags.DEFINE_enum(
     "variety",
-    study.VARIETIES[0],
-    list(study.VARIETIES),
+    visits.VARIETIES[0],
+    list(visits.VARIETIES),
     "plain: whole bodies of a population, four views. sketch: short-axis stacks alone, of shapes, greys and scanners "
-    "drawn wider than life, for models that are to measure real hearts; --slices is then the most a stack has.",
+    "drawn wider than life, for models that are to measure real hearts; --slices is then the most a stack has. "
+    "clinical: whole exams (cines of four views, late enhancement, T1 and T2 maps) of twelve diseases as often as a "
+    "referral centre meets them, with arrhythmia and failed breath-holds; --slices is again the most.",
 )
 _WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes; default: one a core. The files do not depend on it.", lower_bound=0
 )
 
 
-def _settings() -> tuple[pathlib.Path, study.Settings]:
+def _settings() -> tuple[pathlib.Path, visits.Settings]:
     if not _OUT.value or _STUDIES.value is None:
         raise InputError("--out and --studies are needed: a folder to write to and how many studies")
     out = pathlib.Path(_OUT.value)
@@ -42,14 +50,15 @@ def _settings() -> tuple[pathlib.Path, study.Settings]:
         raise InputError("--out is a file: give a folder that is empty or does not exist yet")
     if out.is_dir() and any(out.iterdir()):
         raise InputError("--out is not empty: give a folder that is empty or does not exist yet")
-    return out, study.Settings(
+    clinical = _VARIETY.value == "clinical"
+    return out, visits.Settings(
         studies=_STUDIES.value,
         seed=_SEED.value,
         patients_with_two_studies=_TWO.value,
         vendor=_VENDOR.value,
         enhanced=_ENHANCED.value,
-        slices=_SLICES.value,
-        phases=_PHASES.value,
+        slices=_SLICES.value or (visits.HABIT if clinical else 8),
+        phases=_PHASES.value or (visits.HABIT if clinical else 20),
         matrix=_MATRIX.value,
         variety=_VARIETY.value,
     )
@@ -62,10 +71,10 @@ def _write(path: pathlib.Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def generate(out: pathlib.Path, settings: study.Settings, workers: int = 0) -> None:
+def generate(out: pathlib.Path, settings: visits.Settings, workers: int = 0) -> None:
     """Writes the whole set; the tables come last, so a folder without them is unfinished."""
     out.mkdir(parents=True, exist_ok=True)
-    todo = study.visits(settings)
+    todo = visits.visits(settings)
     one = functools.partial(study.make, settings, out=out)
     with parallel.Workers(workers) as pool:
         rows = list(parallel.progress(pool.map(one, todo, chunk=4), len(todo), "phantom"))

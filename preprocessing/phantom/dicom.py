@@ -1,4 +1,4 @@
-"""Pictures to DICOM files, in the habits of three vendors, as classic MR images or Enhanced multi-frame MR.
+"""Pictures to DICOM files, in the habits of three vendors, as classic MR images (`enhanced` for multi-frame ones).
 
 Most elements of a series never change, so they are encoded once; a file is those bytes and the few of its own, in the
 order of their tags (an explicit-VR dataset is nothing but its elements one after the other).
@@ -8,15 +8,14 @@ Letters: S slices of a series, T phases of a slice, H W pixels.
 
 import dataclasses
 import hashlib
-import io
 import pathlib
+import struct
 
 import numpy as np
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
-from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from preprocessing.phantom.render import SLICE_MM, Plane
 
@@ -48,6 +47,24 @@ class Identity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a series was acquired, as its headers say it; unless said otherwise a cine of the plain phantom."""
+
+    thickness: float = SLICE_MM
+    tr: str = "3.4"
+    te: str = "1.6"
+    flip: str = "50"
+    scanning: tuple[str, ...] = ("GR",)  # ScanningSequence
+    variant: tuple[str, ...] = ("SS",)  # SequenceVariant
+    sequence: str = "TRUFI"  # PulseSequenceName
+    inversion_ms: float | None = None
+    agent: str = ""  # of contrast
+    image_type: tuple[str, ...] = ()  # () for the vendor's of a cine
+    slope: float | None = None  # RescaleSlope; None where the vendor writes none
+    contrast: str = "UNKNOWN"  # AcquisitionContrast
+
+
+@dataclasses.dataclass(frozen=True)
 class SeriesPlan:
     """One series: frames `S T H W` uint16 on `S` parallel planes, each phase at `times_ms` (`S T`)."""
 
@@ -57,6 +74,7 @@ class SeriesPlan:
     times_ms: np.ndarray
     interval_ms: float
     scout: bool = False
+    protocol: Protocol = Protocol()
 
 
 def uid(*parts: object) -> str:
@@ -75,10 +93,9 @@ def decimals(values: np.ndarray) -> list[str]:
     return [f"{value:.6f}" for value in np.asarray(values, float)]
 
 
-def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
+def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     """What every file of a series says."""
     maker, model, version = _MACHINES[who.vendor]
-    plane = series.planes[0]
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = who.study_date
@@ -103,24 +120,34 @@ def _common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", number, 1
     ds.MRAcquisitionType, ds.MagneticFieldStrength = "2D", "1.5"
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows = ds.Columns = plane.size
+    ds.Rows, ds.Columns = series.frames.shape[-2:]
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
     return ds
 
 
-def _slice_gap(series: SeriesPlan) -> float:
+def slice_gap(series: SeriesPlan) -> float:
+    """Between the middles of neighbouring slices, mm."""
     if series.scout or len(series.planes) < 2:
-        return SLICE_MM
+        return series.protocol.thickness
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
 def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
-    ds = _common(who, series, number)
+    ds, how = common(who, series, number), series.protocol
     ds.SOPClassUID = MRImageStorage
     ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
-    ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions = "GR", "SS", "" if series.scout else "CG"
-    ds.SliceThickness, ds.SpacingBetweenSlices = f"{SLICE_MM:g}", f"{_slice_gap(series):.4f}"
-    ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = "3.4", "1.6", "50", 1
+    if how.image_type:
+        ds.ImageType = list(how.image_type)
+    ds.ScanningSequence, ds.SequenceVariant = list(how.scanning), list(how.variant)
+    ds.ScanOptions = "" if series.scout else "CG"
+    ds.SliceThickness, ds.SpacingBetweenSlices = f"{how.thickness:g}", f"{slice_gap(series):.4f}"
+    ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = how.tr, how.te, how.flip, 1
+    if how.inversion_ms is not None:
+        ds.InversionTime = f"{how.inversion_ms:.0f}"
+    if how.agent:
+        ds.ContrastBolusAgent = how.agent
+    if how.slope is not None:
+        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", f"{how.slope:g}", "US"
     ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
     ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
     low, high = np.percentile(series.frames[:, 0], (1.0, 99.0))
@@ -143,18 +170,19 @@ def _encode(ds: Dataset) -> dict[int, bytes]:
     return out
 
 
-def _meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_instance)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return meta
+def meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
+    """The file's own header."""
+    made = FileMetaDataset()
+    made.MediaStorageSOPClassUID, made.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_instance)
+    made.TransferSyntaxUID = ExplicitVRLittleEndian
+    return made
 
 
 def _head(sop_instance: str) -> bytes:
     """Everything before the dataset of a classic file."""
     buffer = DicomBytesIO()
     buffer.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(buffer, _meta(MRImageStorage, sop_instance))
+    write_file_meta_info(buffer, meta(MRImageStorage, sop_instance))
     return buffer.getvalue()
 
 
@@ -178,113 +206,29 @@ def write_classic(
         of_slice = constant | _encode(own)
         for t in range(phases):
             sop = uid(who.study_uid, number, s, t)
-            own = Dataset()
-            own.SOPInstanceUID, own.InstanceNumber = sop, int(instance[s, t])
-            if not series.scout:
-                own.TriggerTime = f"{series.times_ms[s, t]:.2f}"
-                if who.vendor == "ge":
-                    own.NominalCardiacTriggerDelayTime = float(series.times_ms[s, t])
-                if who.vendor == "philips":
-                    own.TemporalPositionIndex = t + 1
-            own.add(DataElement(0x7FE00010, "OW", series.frames[s, t].astype("<u2").tobytes()))
-            elements = of_slice | _encode(own)
+            own = _own(who.vendor, series, sop, int(instance[s, t]), s, t)
+            elements = of_slice | own
             body = b"".join(elements[tag] for tag in sorted(elements))
             (folder / f"{file_name(sop)}.dcm").write_bytes(head.replace(stand_in.encode(), sop.encode()) + body)
 
 
-def _item(**values: object) -> Dataset:
-    ds = Dataset()
-    for keyword, value in values.items():
-        setattr(ds, keyword, value)
-    return ds
-
-
-def _shared(series: SeriesPlan) -> Dataset:
-    """The functional groups that hold for every frame."""
-    plane = series.planes[0]
-    return _item(
-        PixelMeasuresSequence=[
-            _item(
-                PixelSpacing=decimals(np.full(2, plane.spacing)),
-                SliceThickness=f"{SLICE_MM:g}",
-                SpacingBetweenSlices=f"{_slice_gap(series):.4f}",
-            )
-        ],
-        MRImageFrameTypeSequence=[
-            _item(
-                FrameType=["ORIGINAL", "PRIMARY", "M", "NONE"],
-                PixelPresentation="MONOCHROME",
-                VolumetricProperties="VOLUME",
-                VolumeBasedCalculationTechnique="NONE",
-                ComplexImageComponent="MAGNITUDE",
-                AcquisitionContrast="UNKNOWN",
-            )
-        ],
-        MRTimingAndRelatedParametersSequence=[
-            _item(
-                RepetitionTime="3.4",
-                FlipAngle="50",
-                EchoTrainLength=1,
-                RFEchoTrainLength=0,
-                GradientEchoTrainLength=1,
-            )
-        ],
-        MREchoSequence=[_item(EffectiveEchoTime=1.6)],
-        FrameAnatomySequence=[_item(FrameLaterality="U")],
-        PixelValueTransformationSequence=[_item(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")],
-    )
-
-
-def _per_frame(series: SeriesPlan, s: int, t: int) -> Dataset:
-    plane = series.planes[s]
-    content = _item(StackID="1", InStackPositionNumber=s + 1, DimensionIndexValues=[s + 1, t + 1])
-    groups = _item(
-        FrameContentSequence=[content],
-        PlanePositionSequence=[_item(ImagePositionPatient=decimals(plane.origin))],
-        PlaneOrientationSequence=[_item(ImageOrientationPatient=decimals(np.concatenate([plane.row, plane.column])))],
-    )
+def _own(vendor: str, series: SeriesPlan, sop: str, instance: int, s: int, t: int) -> dict[int, bytes]:
+    """The elements of one frame alone. Encoded by hand: for a few short ones pydicom takes longer than the pictures."""
+    out = {0x00080018: _short(0x00080018, b"UI", sop.encode()), 0x00200013: _short(0x00200013, b"IS", b"%d" % instance)}
     if not series.scout:
-        content.TemporalPositionIndex = t + 1
-        delay = float(series.times_ms[s, t])
-        groups.CardiacSynchronizationSequence = [
-            _item(
-                NominalCardiacTriggerDelayTime=delay,
-                ActualCardiacTriggerDelayTime=delay,
-                RRIntervalTimeNominal=float(series.interval_ms),
-            )
-        ]
-    return groups
+        time = float(series.times_ms[s, t])
+        out[0x00181060] = _short(0x00181060, b"DS", f"{time:.2f}".encode())
+        if vendor == "ge":
+            out[0x00209153] = _short(0x00209153, b"FD", struct.pack("<d", time))
+        if vendor == "philips":
+            out[0x00209128] = _short(0x00209128, b"UL", struct.pack("<I", t + 1))
+    pixels = series.frames[s, t].astype("<u2").tobytes()
+    out[0x7FE00010] = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, len(pixels)) + pixels
+    return out
 
 
-def write_enhanced(
-    folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
-) -> None:
-    """One file a series, its frames in no order."""
-    ds = _common(who, series, number)
-    sop = uid(who.study_uid, number, "enhanced")
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.InstanceNumber = EnhancedMRImageStorage, sop, 1
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
-    ds.PixelPresentation, ds.VolumetricProperties, ds.VolumeBasedCalculationTechnique = "MONOCHROME", "VOLUME", "NONE"
-    ds.ComplexImageComponent, ds.AcquisitionContrast, ds.ContentQualification = "MAGNITUDE", "UNKNOWN", "PRODUCT"
-    ds.AcquisitionDateTime, ds.AcquisitionDuration = who.study_date + who.study_time, 8.0
-    ds.BurnedInAnnotation, ds.LossyImageCompression, ds.PresentationLUTShape = "NO", "00", "IDENTITY"
-    ds.PulseSequenceName, ds.EchoPulseSequence, ds.SteadyStatePulseSequence = "TRUFI", "GRADIENT", "FREE_PRECESSION"
-    ds.CardiacSynchronizationTechnique = "NONE" if series.scout else "RETROSPECTIVE"
-    ds.AcquisitionContextSequence = []
-    organization = uid(who.study_uid, number, "dimensions")
-    ds.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organization)]
-    ds.DimensionIndexSequence = [
-        _item(DimensionIndexPointer=pointer, FunctionalGroupPointer=0x00209111, DimensionOrganizationUID=organization)
-        for pointer in (0x00209057, 0x00209128)
-    ]
-    slices, phases, height, width = series.frames.shape
-    order = rng.permutation(slices * phases)
-    ds.NumberOfFrames = len(order)
-    ds.SharedFunctionalGroupsSequence = [_shared(series)]
-    ds.PerFrameFunctionalGroupsSequence = [_per_frame(series, *divmod(int(i), phases)) for i in order]
-    pixels = series.frames.reshape(-1, height, width)[order].astype("<u2").tobytes()
-    ds.add(DataElement(0x7FE00010, "OW", pixels))
-    buffer = io.BytesIO()
-    file = FileDataset(buffer, ds, file_meta=_meta(EnhancedMRImageStorage, sop), preamble=b"\0" * 128)
-    file.save_as(buffer, enforce_file_format=True)
-    (folder / f"{file_name(sop)}.dcm").write_bytes(buffer.getvalue())
+def _short(tag: int, vr: bytes, value: bytes) -> bytes:
+    """One element with a length of 16 bits in explicit VR little endian, padded to an even length."""
+    if len(value) % 2:
+        value += b"\0" if vr == b"UI" else b" "
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value

@@ -9,12 +9,12 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, render, reports, sketch, truth
+from preprocessing.phantom import dicom, enhanced, people, render, reports, sketch, truth
+from preprocessing.phantom.clinical import exam
+from preprocessing.phantom.visits import VARIETIES, Settings, Visit, stream, visits
 
-# Obviously invented, so that de-identification has something to take away and nobody is harmed if it does not.
-_FAMILY = ("Mockridge", "Fakenham", "Testwell", "Shamley", "Phantomas", "Dummont", "Specimann", "Placeholm")
-_GIVEN = {"M": ("Abel", "Bruno", "Carlo", "Dirk", "Emil"), "F": ("Ada", "Berta", "Clara", "Dora", "Edith")}
-_PHYSICIANS = ("Sample^Iris", "Figment^Otto", "Nobody^Una", "Pretend^Max")
+__all__ = ["VARIETIES", "Settings", "Visit", "draw", "make", "sections_of", "series_of", "truth_row", "visits"]
+
 # What operators type; "silent" is a name without the plane, so that geometry must tell.
 _DESCRIPTIONS = {
     "siemens": {"sax": ("cine_trufi_sax", "sa_cine_stack"), "2ch": ("cine_trufi_2ch",), "3ch": ("cine_trufi_3ch",),
@@ -24,92 +24,41 @@ _DESCRIPTIONS = {
     "philips": {"sax": ("sBTFE_BH SA", "B-TFE_SA_MS"), "2ch": ("sBTFE_BH_2ch",), "3ch": ("sBTFE_BH_3ch",),
                 "4ch": ("sBTFE_BH_4ch",), "silent": "sBTFE_BH", "scout": "SURVEY"},
 }  # fmt: skip
-# "plain": whole bodies of a population. "sketch": short-axis stacks alone, of shapes and greys wider than life.
-VARIETIES = ("plain", "sketch")
 # Each kind of chance has a stream of its own, so that more words or planes never change another patient's heart.
 _STREAM_PATIENT, _STREAM_BODY, _STREAM_PROGRESS, _STREAM_STUDY, _STREAM_PICTURES, _STREAM_FILES = range(6)
 _STREAM_REPORT, _STREAM_INDICATION, _STREAM_LETTER, _STREAM_SKETCH = range(6, 10)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the flags say."""
-
-    studies: int
-    seed: int = 0
-    patients_with_two_studies: float = 0.25
-    vendor: str = "mixed"
-    enhanced: bool = False
-    slices: int = 8
-    phases: int = 20
-    matrix: int = 128
-    variety: str = "plain"
-
-
-@dataclasses.dataclass(frozen=True)
-class Visit:
-    """Study number `study` is visit `visit` (0 or 1) of patient number `patient`, who belongs to `group`."""
-
-    study: int
-    patient: int
-    visit: int
-    group: str
-
-
-def visits(settings: Settings) -> list[Visit]:
-    """Who comes when: groups in equal parts, in no order that a neighbour could be guessed from."""
-    rng = np.random.default_rng([settings.seed, 0xC0FFEE])
-    out: list[Visit] = []
-    patient, block = 0, []
-    while len(out) < settings.studies:
-        if not block:
-            block = list(rng.permutation(truth.GROUPS))
-        group = str(block.pop())
-        count = 2 if rng.random() < settings.patients_with_two_studies else 1
-        for visit in range(min(count, settings.studies - len(out))):
-            out.append(Visit(len(out), patient, visit, group))
-        patient += 1
-    return out
-
-
-def _stream(settings: Settings, stream: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng([settings.seed, stream, *key])
-
-
 def draw(settings: Settings, visit: Visit) -> tuple[truth.Truth, dicom.Identity, str]:
     """The truth and the headers of a visit, and the date of the visit before ("" where there is none)."""
-    rng = _stream(settings, _STREAM_PATIENT, visit.patient)
+    rng = stream(settings, _STREAM_PATIENT, visit.patient)
     targets = truth.draw(rng, visit.group)
     sick = rng.integers(1 << 32)
     first = datetime.date(2015, 1, 1) + datetime.timedelta(days=int(rng.integers(2500)))
     birth = datetime.date(first.year - targets.age, 1, 1) - datetime.timedelta(days=int(rng.integers(1, 364)))
-    name = f"{_FAMILY[rng.integers(len(_FAMILY))]}^{_GIVEN[targets.sex][rng.integers(5)]}"
-    vendor = dicom.VENDORS[rng.integers(3)] if settings.vendor == "mixed" else settings.vendor
+    name = people.name(rng, targets.sex)
+    vendor = people.vendor(rng, settings)
     date = first
     if visit.visit:
-        later = _stream(settings, _STREAM_PROGRESS, visit.patient)
+        later = stream(settings, _STREAM_PROGRESS, visit.patient)
         days = int(later.integers(150, 1100))
         date = first + datetime.timedelta(days=days)
         targets = truth.progressed(later, targets, days / 365.25)
     targets = truth.diseased(np.random.default_rng(sick), targets)
-    day = _stream(settings, _STREAM_STUDY, visit.patient, visit.visit)
-    body = _stream(settings, _STREAM_BODY, visit.patient)
+    day = stream(settings, _STREAM_STUDY, visit.patient, visit.visit)
+    body = stream(settings, _STREAM_BODY, visit.patient)
     built = truth.build(day, body, targets, settings.phases)
-    key = ("cmr-phantom", settings.seed, visit.patient)
-    number = int(dicom.file_name(*key)[:8], 16) % 10**7
-    identity = dicom.Identity(
+    identity = people.identity(
+        settings,
+        visit,
+        day,
         patient_name=name,
-        patient_id=f"PHANTOM-{visit.patient:05d}-{number:07d}",
-        birth_date=f"{birth:%Y%m%d}",
+        birth=birth,
+        date=date,
         sex=targets.sex,
         age=targets.age,
         weight_kg=targets.weight_kg,
         height_m=targets.height_m,
-        accession=f"PH{(number * 7 + visit.visit * 1000003) % 10**10:010d}",
-        physician=_PHYSICIANS[day.integers(len(_PHYSICIANS))],
-        study_uid=dicom.uid(*key, visit.visit),
-        study_date=f"{date:%Y%m%d}",
-        study_time=f"{day.integers(7, 18):02d}{day.integers(60):02d}{day.integers(60):02d}",
         vendor=vendor,
     )
     return built, identity, f"{first:%Y%m%d}" if visit.visit else ""
@@ -124,7 +73,7 @@ def _times(rng: np.random.Generator, interval_ms: float, slices: int, phases: in
 
 def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str) -> list[dicom.SeriesPlan]:
     """Scout, long axes and short axis, in the vendor's habit."""
-    rng = _stream(settings, _STREAM_PICTURES, visit.patient, visit.visit)
+    rng = stream(settings, _STREAM_PICTURES, visit.patient, visit.visit)
     subject = built.subject
     field = float(np.clip(2.0 * subject.chest.half_width + rng.uniform(-30.0, 20.0), 290.0, 400.0))
     noise, gain = rng.uniform(0.015, 0.045), rng.uniform(250.0, 900.0)
@@ -157,17 +106,19 @@ def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str)
 
 def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str, object], dict[str, object]]:
     """Writes the files of one study under `out` and returns its rows of reports.csv and truth.csv."""
+    if settings.variety == "clinical":
+        return exam.make(settings, visit, out)
     if settings.variety == "sketch":
         return _make_sketch(settings, visit, out)
     built, who, prior = draw(settings, visit)
-    rng = _stream(settings, _STREAM_FILES, visit.patient, visit.visit)
+    rng = stream(settings, _STREAM_FILES, visit.patient, visit.visit)
     folder = out / "dicom" / dicom.file_name(who.study_uid)
     folder.mkdir(parents=True)
-    write = dicom.write_enhanced if settings.enhanced else dicom.write_classic
+    write = enhanced.write if settings.enhanced else dicom.write_classic
     for number, series in enumerate(series_of(settings, visit, built, who.vendor), 1):
         write(folder, who, series, number, rng)
     text = reports.compose(
-        _stream(settings, _STREAM_LETTER, visit.patient, visit.visit),
+        stream(settings, _STREAM_LETTER, visit.patient, visit.visit),
         sections_of(settings, visit, built, prior),
         patient_name=who.patient_name,
         study_date=who.study_date,
@@ -180,14 +131,14 @@ def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str,
 def _make_sketch(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str, object], dict[str, object]]:
     """A study of a drawn heart: one stack, and a report of what was measured."""
     _, who, _ = draw(settings, visit)
-    rng = _stream(settings, _STREAM_SKETCH, visit.patient, visit.visit)
+    rng = stream(settings, _STREAM_SKETCH, visit.patient, visit.visit)
     stack = sketch.draw_stack(rng, slices=settings.slices, phases=settings.phases, size=settings.matrix)
     folder = out / "dicom" / dicom.file_name(who.study_uid)
     folder.mkdir(parents=True)
     interval = float(rng.uniform(550.0, 1200.0))
     times, interval = _times(rng, interval, len(stack.planes), settings.phases)
     text = _DESCRIPTIONS[who.vendor]["sax"][0]
-    write = dicom.write_enhanced if settings.enhanced else dicom.write_classic
+    write = enhanced.write if settings.enhanced else dicom.write_classic
     write(folder, who, dicom.SeriesPlan(text, stack.planes, stack.frames, times, interval), 1, rng)
     ids = {"study_uid": who.study_uid, "patient_id": who.patient_id}
     common = {"sex": who.sex, "age": who.age, "vendor": who.vendor}
@@ -198,8 +149,8 @@ def _make_sketch(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[d
 
 def sections_of(settings: Settings, visit: Visit, built: truth.Truth, prior: str) -> reports.Sections:
     """The report of a visit, as `draw` gave it."""
-    words = _stream(settings, _STREAM_REPORT, visit.patient, visit.visit)
-    plain = _stream(settings, _STREAM_INDICATION, visit.patient, visit.visit)
+    words = stream(settings, _STREAM_REPORT, visit.patient, visit.visit)
+    plain = stream(settings, _STREAM_INDICATION, visit.patient, visit.visit)
     return reports.sections(words, plain, built, prior_date=prior)
 
 

@@ -1,0 +1,167 @@
+"""One subject before one scanner: the pictures of a study, and the masks that belong to them.
+
+Letters: T phases, H W pixels, N = H W of the box in which something beats.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from preprocessing.phantom.clinical import cut as cuts
+from preprocessing.phantom.clinical import heart, layers, lesions, scanner
+from preprocessing.phantom.clinical.case import Subject
+from preprocessing.phantom.clinical.chest import Body
+from preprocessing.phantom.clinical.heart import Beat
+from preprocessing.phantom.clinical.scanner import Scanner
+from preprocessing.phantom.clinical.tissue import Palette
+from preprocessing.phantom.render import Plane
+
+STILL = np.zeros(3)
+
+
+def heart_box(subject: Subject, points: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns outside of which nothing beats; `points` is `H W 3`, LPS."""
+    made = subject.heart
+    local = subject.pose.to_heart(points)
+    reach = np.sqrt((made.radius + float(made.wall.max()) + 8.0) ** 2 + made.rv_squared) + 14.0
+    roof = -max(made.la_length, made.ra_length) - 60.0
+    near = ((local[..., :2] ** 2).sum(-1) < reach**2) & (local[..., 2] > roof) & (local[..., 2] < made.length + 14.0)
+    rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _cut(subject: Subject, plane: Plane, inner: np.ndarray, thickness: float) -> cuts.Cut:
+    across = cuts.Slice(subject.pose.axes @ plane.normal, 1.1 * plane.spacing, thickness)
+    return cuts.Cut(subject.heart, across, subject.pose.to_heart(inner.reshape(-1, 3)))
+
+
+def label_map(subject: Subject, plane: Plane, beat: Beat, shift: np.ndarray = STILL) -> np.ndarray:
+    """The labels of `layers` at the pixel centres of an infinitely thin slice, `T H W` uint8.
+
+    Args:
+        shift: of the organs in this breath-hold, LPS, mm.
+    """
+    points = plane.points() - shift
+    out = np.zeros((len(beat.contracted), plane.size, plane.size), np.uint8)
+    rows, columns = heart_box(subject, points)
+    inner = points[rows, columns]
+    if not inner.size:
+        return out
+    cut = _cut(subject, plane, inner, 0.0)
+    at = cuts.surfaces(cut, cuts.Tables(beat))
+    flat = np.zeros((len(out), inner[..., 0].size), np.uint8)
+    for layer in layers.heart_layers(cut, at, subject.pose, fat_mm=0.0, effusion_mm=0.0):
+        if layer.label:
+            flat[np.broadcast_to(layer.distance < 0.0, flat.shape)] = layer.label
+    out[:, rows, columns] = flat.reshape(len(out), *inner.shape[:2])
+    return out
+
+
+def paint(canvas: np.ndarray, distance: np.ndarray, signal: float | np.ndarray) -> None:
+    """Lays `signal` over `canvas` (`T N`, changed in place) within `distance`, blending over the edge of width 1."""
+    cover = np.float32(0.5) - distance
+    np.clip(cover, 0.0, 1.0, out=cover)
+    over = np.asarray(signal, np.float32) - canvas
+    over *= cover
+    canvas += over
+
+
+class Camera:
+    """Makes the pictures of one study.
+
+    Args:
+        rng: of the noise.
+        count: of pixels of the largest series of frames of a plane.
+    """
+
+    def __init__(self, subject: Subject, scan: Scanner, rng: np.random.Generator, count: int):
+        self.subject, self.scan, self._rng = subject, scan, rng
+        self._heart = subject.pose.to_patient(np.array([0.0, 0.0, 30.0]))
+        self._body = Body(subject.chest, self._heart - subject.chest.centre, subject.pose.axes[2])
+        self._noise = scanner.Noise(rng, count)
+        self._extents = [
+            lesions.extent(scar, subject.scar_seed + i, lesions.along_cavity(subject.heart))
+            for i, scar in enumerate(subject.scars)
+        ]
+
+    def signal(
+        self, plane: Plane, beat: Beat, tables: cuts.Tables, palette: Palette, *, thickness: float,
+        shift: np.ndarray = STILL, scar: float | None = None, whole: bool = False,
+    ) -> np.ndarray:  # fmt: skip
+        """Noiseless signal before the coils, `T H W` float32, in the units of `palette`.
+
+        Args:
+            thickness: of the slice, mm.
+            shift: of the organs in this breath-hold, LPS, mm.
+            scar: what scarred muscle gives; None where the sequence does not tell it from muscle.
+            whole: maps: every tissue has its own value, whatever flows.
+        """
+        subject = self.subject
+        still = self._body.slice(
+            plane.origin - shift, plane.row, plane.column, plane.spacing, plane.size, palette, whole=whole
+        )
+        frames = np.repeat(still[None], len(beat.contracted), 0)
+        points = plane.points() - shift
+        rows, columns = heart_box(subject, points)
+        inner = points[rows, columns]
+        if not inner.size:
+            return frames
+        beating = frames[:, rows, columns].reshape(len(frames), -1)
+        cut = _cut(subject, plane, inner, thickness)
+        at = cuts.surfaces(cut, tables)
+        for distance, value in self._painted(cut, at, beat, tables, palette, scar, whole):
+            paint(beating, distance, value)
+        frames[:, rows, columns] = beating.reshape(len(frames), *inner.shape[:2])
+        return frames
+
+    def _painted(
+        self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, palette: Palette,
+        scar: float | None, whole: bool,
+    ) -> Iterator[tuple[np.ndarray, float | np.ndarray]]:  # fmt: skip
+        """Distance and signal of each layer, in the order of painting."""
+        subject = self.subject
+        swirl = 0.0 if whole else self.scan.swirl
+        made = layers.heart_layers(
+            cut, at, subject.pose, fat_mm=subject.chest.epicardial_fat, effusion_mm=subject.effusion, swirl=swirl
+        )
+        for layer in made:
+            if layer.tissue == "myocardium":
+                yield layer.distance, self._muscle(cut, at, beat, tables, palette["muscle"], scar)
+            else:
+                yield layer.distance, palette[layer.tissue] * (1.0 if whole else layer.part)
+
+    def _muscle(
+        self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, healthy: float,
+        scar: float | None,
+    ) -> float | np.ndarray:  # fmt: skip
+        """Signal of the left ventricle's wall, with its scars where the sequence shows them."""
+        if scar is None or not self._extents:
+            return healthy
+        extents = [
+            tables.at(at.zeta, cut.column, cuts.finer(table))[0]
+            for table in heart.carried(beat, [extent.astype(np.float32) for extent in self._extents])
+        ]
+        inner = np.sqrt(np.maximum(at.endo2, 0.0))
+        outer = np.sqrt(np.maximum(at.epi2, 1e-3))
+        across = (np.sqrt(cut.squared) - inner) / np.maximum(outer - inner, np.float32(0.5))
+        part = lesions.mixed(extents, self.subject.scars, across)
+        return np.float32(healthy) + part * np.float32(scar - healthy)
+
+    def stored(self, plane: Plane, frames: np.ndarray, *, quiet: float = 1.0, signed: bool = False) -> np.ndarray:
+        """What the scanner keeps of signal `T H W` (overwritten): coil shading, artefacts, noise, gain; uint16.
+
+        Args:
+            quiet: factor on the noise.
+            signed: phase-sensitive, the sign kept.
+        """
+        scan = self.scan
+        points = plane.points()
+        shade = scanner.sensitivity(scan, points, self._heart)
+        if not signed:
+            shade *= scanner.bands(scan, points, self._heart)
+        if scan.ghost and len(frames) > 1:
+            beating = frames - frames.mean(0)
+            frames += np.float32(scan.ghost) * np.roll(beating, plane.size // 3, axis=1 + int(plane.spacing * 1e4) % 2)
+        return scanner.stored(scan, self._noise, self._rng, frames, shade, quiet=quiet, signed=signed)

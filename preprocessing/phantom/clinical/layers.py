@@ -1,0 +1,181 @@
+"""The beating heart along the points of a plane, as soft layers painted one over the other.
+
+A layer is a signed distance in widths of its own edge (negative inside) and a tissue. Pictures blend the layers over
+that edge; label maps take the sign. Both come from the same distances.
+
+Letters: T phases, N points. LPS: patient coordinates, mm, towards left, posterior and head.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from preprocessing.phantom.clinical import heart as hearts
+from preprocessing.phantom.clinical.cut import Cut, Surfaces
+from preprocessing.phantom.scene import Pose
+
+# Labels of the label map; those of `scene`, and the pulmonary trunk.
+LV, MYOCARDIUM, RV, LA, RA, AORTA, PAPILLARY, PULMONARY = 1, 2, 3, 4, 5, 6, 7, 8
+
+_RV_WALL_MM = 3.0
+_ATRIAL_WALL_MM = 2.0
+_ATRIAL_CUT = 0.4  # of an atrium's half axis: how far below its widest part the valve lies
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """`distance` broadcasts to `T N`; `label` 0 paints without naming; `part` dims or brightens (number or `T N`)."""
+
+    tissue: str
+    distance: np.ndarray
+    label: int = 0
+    part: float | np.ndarray = 1.0
+
+
+def heart_layers(
+    cut: Cut, at: Surfaces, pose: Pose, *, fat_mm: float, effusion_mm: float, swirl: float = 0.0
+) -> Iterator[Layer]:
+    """The heart at each phase, what surrounds it first.
+
+    Args:
+        swirl: how unevenly the blood shines, as a part.
+    """
+    epi = np.maximum(at.epi_side, at.above)
+    rv = np.maximum(at.in_rv, at.rv_above)
+    rv_wall = rv - _RV_WALL_MM * cut.side
+    blood = _swirling(cut, swirl, len(at.now)) if swirl else 1.0
+    atria = float(cut.z.min()) < float(max(at.left_base.max(), at.right_base.max())) + 14.0
+    whole, upper = np.minimum(epi, rv_wall), []
+    if atria:
+        outside, upper = _upper(cut, at, pose)
+        whole = np.minimum(whole, outside)
+    # Fat lies in the grooves and over the right ventricle, little of it over the lateral wall.
+    thick = np.float32(fat_mm) * (np.float32(0.75) - np.float32(0.45) * np.cos(cut.theta - np.float32(0.3)))
+    yield Layer("fat", whole - (thick + np.float32(effusion_mm + 0.8)) * cut.side)
+    yield Layer("fluid" if effusion_mm > 1.0 else "muscle", whole - np.float32(effusion_mm + 0.8) * cut.side)
+    yield from upper
+    yield Layer("muscle", np.maximum(rv_wall, at.rv_above))
+    yield Layer("blood", rv, RV, 0.96 * blood)
+    yield Layer("muscle", np.maximum(rv, -at.in_rv - cut.right_rough * cut.side))
+    yield Layer("myocardium", epi, MYOCARDIUM)
+    cavity = np.maximum(at.endo, at.above)
+    yield Layer("blood", cavity, LV, blood)
+    inner = -(at.endo + cut.rough * cut.side)
+    if float(at.zeta.max()) > 0.2:
+        inner = np.minimum(inner, _papillary(cut, at))
+    yield Layer("muscle", np.maximum(inner, cavity), PAPILLARY)
+    if atria:
+        # The leaflets close while the ventricles squeeze; in diastole they fold away.
+        closed = np.where(at.now > 0.25, np.float32(1.1), np.float32(0.4)) * cut.axial
+        for plane, inside in ((at.above, at.endo), (at.rv_above, at.in_rv)):
+            yield Layer("muscle", np.maximum(_sheet(plane, closed), inside), 0, 1.2)
+
+
+def _sheet(plane: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Signed distance to a sheet around `plane` of half thickness `half`; one thinner than its edge covers in part."""
+    return np.abs(plane) - half + np.maximum(np.float32(0.5) - half, 0.0)
+
+
+def _upper(cut: Cut, at: Surfaces, pose: Pose) -> tuple[np.ndarray, list[Layer]]:
+    """Atria and great vessels: the signed distance to all of them with their walls, and their layers."""
+    heart, side = cut.heart, cut.side
+    left = _atrium(cut, (6.0, 9.0), heart.la_radius, heart.la_length, at.left_base)
+    right = _atrium(cut, (-heart.radius - 18.0, 6.0), heart.ra_radius, heart.ra_length, at.right_base)
+    aorta = _tube(cut.local, aorta_path(heart, pose), heart.aorta_radius) * side
+    trunk = _tube(cut.local, pulmonary_path(heart, pose), heart.pulmonary_radius) * side
+    valve, out_valve = -at.above, -at.rv_above
+    out = [
+        Layer("muscle", np.minimum(left, right) - _ATRIAL_WALL_MM * side),
+        Layer("blood", right, RA, 0.93),
+        Layer("blood", left, LA, 0.97),
+        Layer("muscle", np.maximum(trunk - 1.2 * side, out_valve)),
+        Layer("blood", np.maximum(trunk, out_valve), PULMONARY, 0.94),
+        Layer("muscle", np.maximum(aorta - 1.5 * side, valve)),
+        Layer("blood", np.maximum(aorta, valve), AORTA),
+    ]
+    outside = np.minimum(np.minimum(left, right) - _ATRIAL_WALL_MM * side, np.minimum(aorta, trunk) - 1.5 * side)
+    return outside, out
+
+
+def _atrium(cut: Cut, centre: tuple[float, float], radius: float, length: float, floor: np.ndarray) -> np.ndarray:
+    """Signed distance to an atrium that hangs between its fixed roof at `z = -length` and the moving valve `floor`.
+
+    The roof stands still, so the atrium fills while the ventricle empties.
+    """
+    half = (floor + np.float32(length)) * np.float32(1.0 / (1.0 + _ATRIAL_CUT))
+    middle = floor - np.float32(_ATRIAL_CUT) * half
+    across2 = ((cut.x - np.float32(centre[0])) ** 2 + (cut.y - np.float32(centre[1])) ** 2) / np.float32(radius**2)
+    along = (cut.z - middle) / half
+    body = (np.sqrt(across2 + along**2) - np.float32(1.0)) * (np.float32(radius) * cut.side)
+    return np.maximum(body, (cut.z - floor) * cut.axial)
+
+
+def atrium_ml(radius: float, length: float, floor: float) -> float:
+    """Volume of `_atrium` when its valve stands at `z = floor`: an ellipsoid cut off near its widest part."""
+    cut = _ATRIAL_CUT - _ATRIAL_CUT**3 / 3.0 + 2.0 / 3.0
+    return float(np.pi * radius**2 * (floor + length) / (1.0 + _ATRIAL_CUT) * cut / 1000.0)
+
+
+def _tube(points: np.ndarray, path: np.ndarray, radius: float) -> np.ndarray:
+    """Signed distance to a tube around the polyline `path` (`K 3`), `N`."""
+    path = path.astype(np.float32)
+    best = np.full(points.shape[:-1], np.inf, np.float32)
+    for start, stop in itertools.pairwise(path):
+        along = stop - start
+        off = points - start
+        part = np.clip(off @ (along / (along @ along)), 0.0, 1.0)
+        away = off - part[..., None] * along
+        best = np.minimum(best, np.einsum("ni,ni->n", away, away))
+    return np.sqrt(best) - np.float32(radius)
+
+
+def aorta_path(heart: hearts.Heart, pose: Pose) -> np.ndarray:
+    """From the outflow tract at the anteroseptal base upwards and to the right, then the arch; in the heart's frame."""
+    right, back, head = pose.axes @ np.array([-1.0, 0, 0]), pose.axes @ np.array([0, 1.0, 0]), pose.axes[:, 2]
+    start = np.array([-0.5 * heart.radius, -0.5 * heart.radius, 6.0])
+    bend = start + np.array([-6.0, -8.0, -30.0])
+    top = bend + 55.0 * head + 6.0 * right
+    return np.stack([start, bend, top, top + 18.0 * head - 18.0 * right + 25.0 * back])
+
+
+def pulmonary_path(heart: hearts.Heart, pose: Pose) -> np.ndarray:
+    """From the right ventricle's anterior base upwards, to the left and back, in front of the aorta."""
+    back, head = pose.axes @ np.array([0, 1.0, 0]), pose.axes[:, 2]
+    start = np.array([-0.75 * heart.radius, -1.65 * heart.radius, 14.0])
+    bend = start + np.array([4.0, -2.0, -32.0])
+    return np.stack([start, bend, bend + 30.0 * head + 22.0 * back])
+
+
+def _swirling(cut: Cut, swirl: float, phases: int) -> np.ndarray:
+    """Blood that shines unevenly and differently at each moment, `T N`."""
+    place = cut.x * np.float32(0.09) + cut.y * np.float32(0.07) + cut.z * np.float32(0.05)
+    time = (np.arange(phases, dtype=np.float32) / phases * np.float32(2.0 * np.pi))[:, None]
+    waves = np.sin(place) * np.cos(time) + np.cos(place) * np.sin(time)
+    waves *= np.float32(swirl)
+    waves += np.float32(1.0)
+    return waves
+
+
+def _papillary(cut: Cut, at: Surfaces) -> np.ndarray:
+    """Signed distance to the anterolateral and the posteromedial papillary muscle, which ride on the turning wall."""
+    heart = cut.heart
+    inside = np.flatnonzero(cut.squared < at.endo2.max())
+    out = np.full(at.endo.shape, np.float32(5.0))
+    x0, y0 = cut.x[inside], cut.y[inside]
+    middle = np.sqrt(np.maximum(at.endo2[:, inside], np.float32(1.0))) * np.float32(0.72)
+    turn = hearts.twist(heart, 0.5, at.now).astype(np.float32)
+    off = None
+    for theta in heart.papillary_theta:
+        x = x0 - np.cos(theta + turn) * middle
+        y = y0 - np.sin(theta + turn) * middle
+        x *= x
+        y *= y
+        x += y
+        off = x if off is None else np.minimum(off, x)
+    assert off is not None
+    along = np.float32(1.0) - ((at.zeta[:, inside] - np.float32(0.5)) * np.float32(1.0 / 0.25)) ** 2
+    tapered = np.sqrt(np.maximum(along, 0.0)) * np.float32(heart.papillary * heart.radius)
+    out[:, inside] = (np.sqrt(off) - tapered + (along <= 0.0) * np.float32(3.0)) * cut.side[inside]
+    return out
