@@ -82,6 +82,7 @@ class _Device:
     slice_index: int
     process_index: int
     id: int
+    platform: str = "tpu"
 
 
 def test_slices_share_no_parameters():
@@ -91,3 +92,14 @@ def test_slices_share_no_parameters():
     assert [{d.slice_index for d in row} for row in mesh.devices] == [{0}, {1}]
     with pytest.raises(InputError, match="data 1 is not a multiple of the 2 slices"):
         sharding.make_mesh(MeshConfig(fsdp=8), devices)
+
+
+def test_processes_of_several_cpus_share_no_two_axes():
+    """Gloo would confuse them; with one device a process it does not, and one axis it does not."""
+    devices = [_Device(slice_index=0, process_index=i // 4, id=i, platform="cpu") for i in range(8)]
+    with pytest.raises(InputError, match="data and fsdp are both above 1 .* --processes 8 --devices 1"):
+        sharding.make_mesh(MeshConfig(fsdp=2), devices)
+    sharding.make_mesh(MeshConfig(), devices)
+    sharding.make_mesh(MeshConfig(fsdp=8), devices)
+    sharding.make_mesh(MeshConfig(fsdp=2), [dataclasses.replace(d, process_index=d.id) for d in devices])
+    sharding.make_mesh(MeshConfig(fsdp=2), [dataclasses.replace(d, process_index=0) for d in devices])

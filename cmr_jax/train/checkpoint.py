@@ -8,6 +8,7 @@ right after), the rest is one thread's work, and never more than one save is und
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -257,4 +258,4 @@ def _replace(path: Path, content: dict[str, Any]) -> None:
 
 
 def _as_dict(state: TrainState) -> dict:
-    return {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}

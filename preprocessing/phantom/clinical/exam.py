@@ -6,11 +6,12 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, enhanced, people, reports
+from preprocessing.phantom import dicom, enhanced, people
 from preprocessing.phantom.clinical import case as cases
-from preprocessing.phantom.clinical import planes, population, series, words
+from preprocessing.phantom.clinical import planes, population, series
 from preprocessing.phantom.clinical.case import Case
 from preprocessing.phantom.findings import Findings
+from preprocessing.phantom.grammar import letter
 from preprocessing.phantom.visits import HABIT, Settings, Visit, stream
 
 # Each kind of chance has a stream of its own, so that more words or planes never change another patient's heart.
@@ -27,17 +28,19 @@ def draw(settings: Settings, visit: Visit) -> tuple[Case, dicom.Identity]:
     date = datetime.date(2015, 1, 1) + datetime.timedelta(days=int(rng.integers(2500)))
     birth = datetime.date(date.year - who.age, 1, 1) - datetime.timedelta(days=int(rng.integers(1, 364)))
     phases = settings.phases if settings.phases != HABIT else planes.PHASES[vendor]
-    before = None
+    before, first = None, ""
     if visit.visit:
         before = _built(settings, visit.patient, 0, who, base, phases).findings
-        before = dataclasses.replace(before, prior_date=f"{date:%Y%m%d}")
+        first = f"{date:%Y%m%d}"
         later = stream(settings, _PROGRESS, visit.patient)
         days = int(later.integers(150, 1100))
         date += datetime.timedelta(days=days)
         who = population.progressed(later, who, days / 365.25)
     built = _built(settings, visit.patient, visit.visit, who, base, phases)
     if before is not None:
-        known = dataclasses.replace(built.findings, prior_date=before.prior_date, prior_lvef=before.lvef)
+        # What the earlier letter said, not what was true then.
+        said = letter.plan(stream(settings, _LETTER, visit.patient, 0), before).reading.numbers.get("lvef")
+        known = dataclasses.replace(built.findings, prior_date=first, prior_lvef=said)
         built = dataclasses.replace(built, findings=known)
     identity = people.identity(
         settings,
@@ -77,9 +80,9 @@ def make(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[dict[str,
     write = enhanced.write if settings.enhanced else dicom.write_classic
     for number, plan in enumerate(pictures(settings, visit, built, who.vendor), 1):
         write(folder, who, plan, number, rng)
-    text = reports.compose(
+    text = letter.compose(
         stream(settings, _LETTER, visit.patient, visit.visit),
-        words.sections(built.findings),
+        built.findings,
         patient_name=who.patient_name,
         study_date=who.study_date,
         physician=who.physician,

@@ -1,7 +1,7 @@
 """What preprocessing's labels should say of a report, from what its reader saw."""
 
 from preprocessing.phantom.findings import Findings
-from preprocessing.phantom.grammar_reading import Reading
+from preprocessing.phantom.grammar.reading import Reading
 
 _HCM = {"hypertrophic_septal", "hypertrophic_apical", "hypertrophic_concentric"}
 # The labels that the naming of a disease may set.

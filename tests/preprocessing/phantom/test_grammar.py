@@ -17,9 +17,9 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
 from preprocessing import labels, numbers, phrases, sections
-from preprocessing.phantom import grammar, grammar_authors, grammar_layout, grammar_reading, grammar_rules
 from preprocessing.phantom.findings import SERIES
-from preprocessing.phantom.grammar_impression import Concluder
+from preprocessing.phantom.grammar import authors, layout, letter, reading, rules
+from preprocessing.phantom.grammar.impression import Concluder
 from tests.preprocessing.phantom import expected, made_findings
 
 COUNT = 500
@@ -58,21 +58,21 @@ LEXICON = (
 @dataclasses.dataclass
 class Case:
     findings: made_findings.Findings
-    plan: grammar.Plan
-    parts: grammar.Sections
+    plan: letter.Plan
+    parts: letter.Sections
     text: str
 
 
 def compose(seed, findings, **changed):
     who = {"patient_name": "Testwell^Ada", "study_date": "20200304", "physician": "Nobody^Una"}
-    return grammar.compose(np.random.default_rng(seed), findings, **{**who, **changed})
+    return letter.compose(np.random.default_rng(seed), findings, **{**who, **changed})
 
 
 def case(seed: int, findings: made_findings.Findings | None = None) -> Case:
     findings = findings or made_findings.draw(np.random.default_rng([7, seed]))
     rng = np.random.default_rng(seed)
-    plan = grammar.plan(rng, findings)
-    return Case(findings, plan, grammar.sections(rng, findings, plan), compose(seed, findings))
+    plan = letter.plan(rng, findings)
+    return Case(findings, plan, letter.sections(rng, findings, plan), compose(seed, findings))
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +90,14 @@ def _allowed(one: Case) -> set[float]:
     out = {float(value) for value in reading.numbers.values()} | {2.3, 3.0, 6.0, 12.0}
     out |= {float(n) for low_high in ("1-25", "26-50", "51-75", "76-100") for n in low_high.split("-")}
     if "lvef" in reading.numbers:
-        out |= set(map(float, grammar_authors.said_fraction(author, reading)))
+        out |= set(map(float, authors.said_fraction(author, reading)))
         if one.findings.prior_lvef is not None:
-            said = grammar_authors.fraction(author, reading, one.findings.prior_lvef)
+            said = authors.fraction(author, reading, one.findings.prior_lvef)
             out |= set(map(float, re.findall(r"\d+", said)))
     if author.numbered_segments:
         out |= set(map(float, range(1, 18)))
     if author.table == "ranges":
-        out |= {float(n) for by in grammar_layout.RANGES.values() for n in by[one.findings.sex].split("-")}
+        out |= {float(n) for by in layout.RANGES.values() for n in by[one.findings.sex].split("-")}
     return out
 
 
@@ -122,7 +122,7 @@ def test_every_number_stated_is_the_reading(seed, possible):
 def test_a_reading_is_the_truth_with_a_readers_error_and_agrees_with_itself(seed):
     one = made_findings.draw(np.random.default_rng(seed))
     one = dataclasses.replace(one, acquired=ALL)
-    n = grammar_reading.read(np.random.default_rng(seed), one).numbers
+    n = reading.read(np.random.default_rng(seed), one).numbers
     assert abs(n["lvef"] - one.lvef) <= 2.5 * 2.5 + 1.0
     assert n["edv"] == pytest.approx(one.edv_ml, rel=0.104, abs=0.5)
     assert n["sv"] == n["edv"] - n["esv"]
@@ -133,7 +133,7 @@ def test_a_reading_is_the_truth_with_a_readers_error_and_agrees_with_itself(seed
 
 def test_readers_err_as_much_as_readers_do():
     one = dataclasses.replace(made_findings.draw(np.random.default_rng(3)), acquired=ALL)
-    drawn = [grammar_reading.read(np.random.default_rng(seed), one).numbers for seed in range(1000)]
+    drawn = [reading.read(np.random.default_rng(seed), one).numbers for seed in range(1000)]
     assert 2.0 < np.std([n["lvef"] for n in drawn]) < 3.0
     assert abs(np.mean([n["lvef"] for n in drawn]) - one.lvef) < 0.5
     assert 0.035 < np.std([n["edv"] for n in drawn]) / one.edv_ml < 0.045
@@ -172,7 +172,7 @@ def test_ejection_fractions_are_recovered(cases, capsys):
     right = 0
     for one in told:
         found = [n for n in numbers.extract(one.text) if n.name == "lvef_percent"]
-        wanted = grammar_authors.said_fraction(one.plan.author, one.plan.reading)
+        wanted = authors.said_fraction(one.plan.author, one.plan.reading)
         right += [(n.low, n.high) for n in found] == [wanted]
     with capsys.disabled():
         print(f" LVEF recovered in {right} of {len(told)}")
@@ -191,7 +191,7 @@ def test_sections_are_found(cases, capsys):
     for one in cases:
         parts = sections.sections(one.text)
         for name, text in dataclasses.asdict(one.parts).items():
-            wanted = grammar_authors.spelt(one.plan.author, text)
+            wanted = authors.spelt(one.plan.author, text)
             got = re.sub(r"\s*Electronically signed .*", "", parts[name])
             if name == "findings":  # letterheads and addenda count as findings
                 got = re.sub(r"Patient: .*\nDate of exam: .*\n?", "", got)[: len(wanted) + 5]
@@ -233,7 +233,7 @@ def _said_of_one(seed: int) -> tuple[str, str]:
     """Of one same heart, by whichever author."""
     findings = dataclasses.replace(made_findings.draw(np.random.default_rng(12)), acquired=ALL)
     rng = np.random.default_rng(seed)
-    parts = grammar.sections(rng, findings, grammar.plan(rng, findings))
+    parts = letter.sections(rng, findings, letter.plan(rng, findings))
     return parts.findings, parts.impression
 
 
@@ -248,12 +248,12 @@ def test_the_same_findings_are_worded_anew(cases, capsys):
     words = collections.Counter(w for one in cases for w in re.findall(r"[^\W\d_]{2,}", one.text.lower()))
     with capsys.disabled():
         print(f" {len(found)} FINDINGS and {len(concluded)} IMPRESSIONS of {COUNT}, {wordings} without their numbers;"
-              f" {len(grammar_authors.AUTHORS)} authors; {len(words)} words, {sum(n > 2 for n in words.values())} more"
+              f" {len(authors.AUTHORS)} authors; {len(words)} words, {sum(n > 2 for n in words.values())} more"
               " than twice")  # fmt: skip
     assert len(found) >= 400
     assert len(concluded) >= 400
     assert min(wordings) >= 400
-    assert len(grammar_authors.AUTHORS) >= 8
+    assert len(authors.AUTHORS) >= 8
     assert len(words) > 500
 
 
@@ -261,7 +261,7 @@ def test_authors_keep_their_habits(cases):
     by_author = collections.defaultdict(list)
     for one in cases:
         by_author[one.plan.author.name].append(one)
-    assert len(by_author) == len(grammar_authors.AUTHORS)
+    assert len(by_author) == len(authors.AUTHORS)
     for several in by_author.values():
         author = several[0].plan.author
         for one in several:
@@ -273,7 +273,7 @@ def test_authors_keep_their_habits(cases):
 def test_slips_are_few_and_never_in_numbers_or_headings(cases, capsys):
     slips = words = letters = 0
     for one in cases:
-        clean = grammar_authors.spelt(one.plan.author, "\n".join(dataclasses.asdict(one.parts).values()))
+        clean = authors.spelt(one.plan.author, "\n".join(dataclasses.asdict(one.parts).values()))
         said = one.text
         for heading, text in zip(one.plan.author.headings, dataclasses.astuple(one.parts), strict=True):
             assert (f"{heading}:" in said) == bool(text)
@@ -319,7 +319,7 @@ def test_prior_visits_are_compared_with(cases):
     told = [one for one in cases if one.findings.prior_date]
     assert told
     for one in told:
-        assert grammar_authors.date(one.plan.author, one.findings.prior_date) in one.text
+        assert authors.date(one.plan.author, one.findings.prior_date) in one.text
     with_change = [one for one in told if one.findings.prior_lvef is not None and "lvef" in one.plan.reading.numbers]
     said = [one for one in with_change if re.search(r"previous|from|prior study", _speaking(one.text))]
     assert len(said) > 0.5 * len(with_change)
@@ -342,25 +342,25 @@ def test_only_tables_hold_double_spaces(cases):
 
 def test_every_rule_is_said(monkeypatch):
     used = set()
-    say = grammar_rules.Speaker.say
+    say = rules.Speaker.say
 
     def recorded(self, rule, **values):
         used.add(rule)
         return say(self, rule, **values)
 
-    monkeypatch.setattr(grammar_rules.Speaker, "say", recorded)
+    monkeypatch.setattr(rules.Speaker, "say", recorded)
     for seed in range(3 * COUNT):
         case(seed)
-    assert set(grammar_rules.read()) == used
+    assert set(rules.read()) == used
 
 
 def test_every_reference_of_a_rule_exists():
-    rules = grammar_rules.read()
-    for alternatives in rules.values():
+    table = rules.read()
+    for alternatives in table.values():
         for text in alternatives:
             assert isinstance(text, str)
             assert text.count("[") == text.count("]")
-            assert set(re.findall(r"<([\w.]+)>", text)) <= set(rules), text
+            assert set(re.findall(r"<([\w.]+)>", text)) <= set(table), text
 
 
 def _auc(texts: list[str], groups: list[str]) -> float:
@@ -370,7 +370,7 @@ def _auc(texts: list[str], groups: list[str]) -> float:
 
 
 def _sees_nothing(one: Case) -> bool:
-    speaker = grammar_rules.Speaker(np.random.default_rng(0), one.plan.author.name, {})
+    speaker = rules.Speaker(np.random.default_rng(0), one.plan.author.name, {})
     return Concluder(speaker, one.plan.author, one.findings, one.plan.reading).is_normal()
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from preprocessing.phantom import grammar_segments
+from preprocessing.phantom.grammar.segments import describe, shown
 
 LEVELS = {"basal": 0, "mid": 1, "apical": 2}
 RINGS = {
@@ -41,7 +41,7 @@ def test_words_say_each_segment_and_no_other():
     """For every set of segments that there is: 131,071 of them."""
     for number in range(1, 1 << 17):
         segments = {n + 1 for n in range(17) if number >> n & 1}
-        assert understood(grammar_segments.describe(segments)) == segments
+        assert understood(describe(segments)) == segments
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_words_say_each_segment_and_no_other():
     ],
 )
 def test_words_of_known_sets(segments, words):
-    assert grammar_segments.describe(segments) == words
+    assert describe(segments) == words
 
 
 @pytest.mark.parametrize("segments", [(), (0,), (1, 18)])
 def test_what_is_no_segment_is_refused(segments):
     with pytest.raises(ValueError, match="segments"):
-        grammar_segments.describe(segments)
+        describe(segments)
 
 
 def test_planes_show_what_they_cut():
-    assert 17 not in grammar_segments.shown(("cine_sax", "lge_4ch"), "cine")
-    assert grammar_segments.shown(("cine_2ch", "cine_3ch", "cine_4ch"), "cine") == set(range(1, 18))
-    assert not grammar_segments.shown(("cine_sax",), "lge")
+    assert 17 not in shown(("cine_sax", "lge_4ch"), "cine")
+    assert shown(("cine_2ch", "cine_3ch", "cine_4ch"), "cine") == set(range(1, 18))
+    assert not shown(("cine_sax",), "lge")

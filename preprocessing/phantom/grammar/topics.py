@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from preprocessing.phantom import grammar_segments
 from preprocessing.phantom.findings import Findings, Scar
-from preprocessing.phantom.grammar_authors import Author
-from preprocessing.phantom.grammar_reading import HYPERDYNAMIC, Reading
-from preprocessing.phantom.grammar_rules import Speaker, as_sentence
+from preprocessing.phantom.grammar.authors import Author
+from preprocessing.phantom.grammar.reading import HYPERDYNAMIC, Reading
+from preprocessing.phantom.grammar.rules import Speaker, as_sentence
+from preprocessing.phantom.grammar.segments import describe, shown
 from preprocessing.phantom.reports import ly
 
 _METHODS = {"volumetry": "short-axis volumetry", "biplane": "the biplane method", "visual": "visual estimation"}
@@ -37,7 +37,7 @@ def kind(reading: Reading, name: str) -> str:
 
 def is_global(reading: Reading, acquired: frozenset[str]) -> bool:
     """Whether the ventricle moves too little as a whole rather than in places."""
-    seen = grammar_segments.shown(acquired, "cine")
+    seen = shown(acquired, "cine")
     little, moved = len(reading.motion.get("hypokinetic", ())), sum(map(len, reading.motion.values()))
     infarcted = any(scar.territory for scar in reading.scars)
     return bool(seen) and moved >= _GLOBAL * len(seen) and 2 * little > moved and not infarcted
@@ -55,7 +55,7 @@ def is_bulging(findings: Findings) -> bool:
 
 def placed(author: Author, segments: Sequence[int]) -> dict[str, str]:
     """{where} "the apex", {segments} the same without its article, {be} "is" or "are"."""
-    words = grammar_segments.describe(segments)
+    words = describe(segments)
     where = words if words.startswith("all ") else f"the {words}"
     if author.numbered_segments and len(segments) <= _NUMBERED:
         numbers = ", ".join(map(str, segments))
@@ -140,7 +140,7 @@ class Finder:
         if not self.reading.method:
             return []
         say = self.speaker.sentence
-        thickest = grammar_segments.describe(self.reading.thickest)
+        thickest = describe(self.reading.thickest)
         if kind(self.reading, "wall") == "large":
             out = [say(f"wall.{self.reading.shape}", thickest=thickest)]
         else:

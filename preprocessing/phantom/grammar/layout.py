@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from preprocessing.phantom import grammar_authors, reports
+from preprocessing.phantom import reports
 from preprocessing.phantom.findings import Findings
-from preprocessing.phantom.grammar_authors import Author
-from preprocessing.phantom.grammar_reading import Reading
+from preprocessing.phantom.grammar import authors
+from preprocessing.phantom.grammar.authors import Author
+from preprocessing.phantom.grammar.reading import Reading
 from preprocessing.phantom.reports import Sections
 
 _SECTIONS: tuple[str, ...] = ("indication", "technique", "comparison", "findings", "impression")
@@ -98,7 +99,7 @@ def table(author: Author, found: Findings, reading: Reading) -> str:
     """The measurements that were made, one a line; "" for an author who gives none, or where nothing was measured."""
     if not author.table or "edv" not in reading.numbers:
         return ""
-    words = grammar_authors.values(author, reading)
+    words = authors.values(author, reading)
     rows = [
         (name, words[value], words.get(index, ""), RANGES.get(name, {}).get(found.sex, ""))
         for name, value, index in _ROWS
@@ -144,7 +145,7 @@ class Letter:
 
     def _typed(self, text: str) -> str:
         """As the author's fingers have it: spelling, and a slip here and there in a long word."""
-        text = grammar_authors.spelt(self.author, text)
+        text = authors.spelt(self.author, text)
         return _TYPO_WORD.sub(lambda m: self._slip(m[0]), text) if self.author.typos else text
 
     def _slip(self, word: str) -> str:

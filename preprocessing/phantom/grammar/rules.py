@@ -1,4 +1,4 @@
-"""Phrases with alternatives, and how one is drawn: the rules of `grammar.yaml`.
+"""Phrases with alternatives, and how one is drawn: the rules of `phrases.yaml`.
 
 A rule has several alternatives. In one, `<name>` stands for another rule, `{name}` for a value that the caller gives,
 `[a|b|]` for one of the parts. An alternative that needs a value nobody gave is never drawn: what was not measured
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-_FILES = ("grammar.yaml", "grammar_letter.yaml")
+_FILES = ("phrases.yaml", "letter.yaml")
 _INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 _PART = re.compile(r"<([\w.]+)>|\{(\w+)\}")
 _HABIT = 1.2  # how far an author prefers some phrases: the deviation of the logarithm of their weights

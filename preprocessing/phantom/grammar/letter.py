@@ -1,7 +1,7 @@
 """The whole letter of a clinical phantom: sections as real reports have them, in the way of one of several authors.
 
-What is said follows from `findings.Findings` as one reader reads them (`grammar_reading`); how it is said, from the
-author (`grammar_authors`) and the phrases (`grammar.yaml`, `grammar_letter.yaml`). Nothing is said of what no acquired
+What is said follows from `findings.Findings` as one reader reads them (`reading`); how it is said, from the
+author (`authors`) and the phrases (`phrases.yaml`, `letter.yaml`). Nothing is said of what no acquired
 series could show.
 """
 
@@ -9,13 +9,13 @@ import dataclasses
 
 import numpy as np
 
-from preprocessing.phantom import grammar_authors, grammar_layout, grammar_reading
 from preprocessing.phantom.findings import DISEASES, Findings
-from preprocessing.phantom.grammar_authors import AUTHORS, Author
-from preprocessing.phantom.grammar_findings import WIDESPREAD, Finder, grade_values
-from preprocessing.phantom.grammar_impression import Concluder
-from preprocessing.phantom.grammar_reading import Reading
-from preprocessing.phantom.grammar_rules import Speaker, as_sentence
+from preprocessing.phantom.grammar import authors, layout, reading
+from preprocessing.phantom.grammar.authors import AUTHORS, Author
+from preprocessing.phantom.grammar.impression import Concluder
+from preprocessing.phantom.grammar.reading import Reading
+from preprocessing.phantom.grammar.rules import Speaker, as_sentence
+from preprocessing.phantom.grammar.topics import WIDESPREAD, Finder, grade_values
 from preprocessing.phantom.reports import Sections
 
 _OWN_REFERRAL = 0.5  # else a reason that any patient may have: the indication must not give the disease away
@@ -33,7 +33,7 @@ class Plan:
 def plan(rng: np.random.Generator, findings: Findings) -> Plan:
     """Draws the author and the reading; `compose` does so first, so the same `rng` tells what a letter may state."""
     author = AUTHORS[int(rng.integers(len(AUTHORS)))]
-    return Plan(author, grammar_reading.read(rng, findings))
+    return Plan(author, reading.read(rng, findings))
 
 
 def compose(rng: np.random.Generator, findings: Findings, *, patient_name: str, study_date: str, physician: str) -> str:
@@ -46,7 +46,7 @@ def compose(rng: np.random.Generator, findings: Findings, *, patient_name: str, 
     """
     drawn = plan(rng, findings)
     parts = sections(rng, findings, drawn)
-    letter = grammar_layout.Letter(rng, drawn.author)
+    letter = layout.Letter(rng, drawn.author)
     addendum = ""
     if rng.random() < 0.04:
         addendum = _speaker(rng, findings, drawn).sentence("addendum")
@@ -61,20 +61,20 @@ def sections(rng: np.random.Generator, findings: Findings, drawn: Plan) -> Secti
     comparison = _comparison(speaker, author, findings)
     concluder = Concluder(speaker, author, findings, reading)
     indication = _indication(speaker, findings, unremarkable=concluder.is_normal())
-    impression = grammar_layout.enumerated(concluder.statements(), author.numbered)
+    impression = layout.enumerated(concluder.statements(), author.numbered)
     if concluder.is_normal() and _allows_stock(reading, findings) and speaker.chance(author.template):
         said = _stock(speaker, findings)
     else:
         topics = Finder(speaker, author, findings, reading).topics()
-        said = grammar_layout.findings(topics, author)
-    table = grammar_layout.table(author, findings, reading)
+        said = layout.findings(topics, author)
+    table = layout.table(author, findings, reading)
     found = [table, said] if author.table_first else [said, table]
     return Sections(indication, technique, comparison, "\n".join(part for part in found if part), impression)
 
 
 def _speaker(rng: np.random.Generator, findings: Findings, drawn: Plan) -> Speaker:
     author = drawn.author
-    words = grammar_authors.values(author, drawn.reading) | grade_values(drawn.reading)
+    words = authors.values(author, drawn.reading) | grade_values(drawn.reading)
     words |= {
         "age": str(findings.age),
         "sex_word": "male" if findings.sex == "M" else "female",
@@ -85,9 +85,9 @@ def _speaker(rng: np.random.Generator, findings: Findings, drawn: Plan) -> Speak
     if raised:
         words["t1_said"] = words["t1" if len(raised) >= WIDESPREAD else "t1_max"]
     if findings.prior_date:
-        words["prior"] = grammar_authors.date(author, findings.prior_date)
+        words["prior"] = authors.date(author, findings.prior_date)
     if findings.prior_lvef is not None:
-        words["prior_lvef"] = grammar_authors.fraction(author, drawn.reading, findings.prior_lvef)
+        words["prior_lvef"] = authors.fraction(author, drawn.reading, findings.prior_lvef)
     return Speaker(rng, author.name, words)
 
 
@@ -106,7 +106,7 @@ def _technique(speaker: Speaker, author: Author, findings: Findings) -> str:
         names = dict(zip(_PLANES, (speaker.say("plane.sax"), *author.planes), strict=True))
         planes = [name for plane, name in names.items() if f"{kind}_{plane}" in findings.acquired]
         if planes:
-            parts.append(speaker.say(f"tech.{kind}", planes=grammar_layout.listed(planes)))
+            parts.append(speaker.say(f"tech.{kind}", planes=layout.listed(planes)))
     parts += [speaker.say(f"tech.{name}") for name in ("t1", "t2") if f"{name}_map" in findings.acquired]
     given = any(name.startswith("lge_") for name in findings.acquired)
     contrast = speaker.say("contrast.given" if given else "contrast.not")

@@ -1,14 +1,14 @@
 """The authors of clinical phantoms' reports: each a set of habits that stays the same from report to report.
 
 Invented, after the ways that hospitals and societies (SCMR reporting guidelines, Hundley et al., JCMR 2022) lay reports
-out. Which phrases each prefers is drawn from the name (`grammar_rules`).
+out. Which phrases each prefers is drawn from the name (`rules`).
 """
 
 import dataclasses
 import datetime
 from collections.abc import Mapping
 
-from preprocessing.phantom.grammar_reading import Reading
+from preprocessing.phantom.grammar.reading import Reading
 
 _USUAL = ("INDICATION", "TECHNIQUE", "COMPARISON", "FINDINGS", "IMPRESSION")
 _SHORT, _WORDS = ("2ch", "3ch", "4ch"), ("two-chamber", "three-chamber", "four-chamber")

@@ -6,12 +6,12 @@ expressed the more carefully.
 
 from collections.abc import Callable, Iterable
 
-from preprocessing.phantom import grammar_findings
 from preprocessing.phantom.findings import Findings, Scar
-from preprocessing.phantom.grammar_authors import Author
-from preprocessing.phantom.grammar_findings import is_faint, kind
-from preprocessing.phantom.grammar_reading import Reading
-from preprocessing.phantom.grammar_rules import Speaker
+from preprocessing.phantom.grammar import topics
+from preprocessing.phantom.grammar.authors import Author
+from preprocessing.phantom.grammar.reading import Reading
+from preprocessing.phantom.grammar.rules import Speaker
+from preprocessing.phantom.grammar.topics import is_faint, kind
 
 _SURENESS = ("possible", "probable", "definite")
 _SURE_FROM = (0.15, 0.4)  # severity from which a disease is probable, and definite
@@ -36,7 +36,7 @@ class Concluder:
         out += self._remaining()
         out += self._negatives()
         if self.speaker.chance(0.5):
-            out.append(grammar_findings.change(self.speaker, self.findings, self.reading))
+            out.append(topics.change(self.speaker, self.findings, self.reading))
         if self.speaker.chance(0.1):
             out.append(self.speaker.sentence("advice", months=("3", "6", "12")[int(self.speaker.rng.integers(3))]))
         return [text for text in out if text]
@@ -45,7 +45,7 @@ class Concluder:
         """Whether nothing that was seen is out of the ordinary."""
         reading = self.reading
         seen = reading.motion or reading.scars or any(reading.raised.values()) or any(reading.grades.values())
-        seen = seen or grammar_findings.is_flat(self.findings) or grammar_findings.is_bulging(self.findings)
+        seen = seen or topics.is_flat(self.findings) or topics.is_bulging(self.findings)
         trabeculated = self.findings.trabeculated and reading.method
         return not (seen or trabeculated or "effusion" in reading.numbers or reading.thin)
 
@@ -87,8 +87,8 @@ class Concluder:
         if scar.pattern in ("insertion", "diffuse"):
             return say(f"np.scar.{scar.pattern}")
         territory = say("territory", vessel=say(f"vessel.{scar.territory}")) if scar.territory else ""
-        where = grammar_findings.placed(self.author, scar.segments)
-        return say("np.scar", pattern=say(f"pattern.{grammar_findings.pattern(scar)}"), territory=territory, **where)
+        where = topics.placed(self.author, scar.segments)
+        return say("np.scar", pattern=say(f"pattern.{topics.pattern(scar)}"), territory=territory, **where)
 
     def _abnormal(self, name: str) -> bool:
         return self.reading.grades.get(name, "") not in ("", "borderline")
@@ -128,10 +128,10 @@ class Concluder:
             low = self._abnormal("lv_function") and self.speaker.chance(0.4)
             name = self.speaker.say(f"name.ischaemic.{'low' if low else 'lge'}", vessel=vessel)
             return [*features, *self._matching(_segments(scars))], name
-        regional = self.reading.motion and not grammar_findings.is_global(self.reading, self.findings.acquired)
+        regional = self.reading.motion and not topics.is_global(self.reading, self.findings.acquired)
         if not regional:
             return [], ""
-        said = grammar_findings.motions(self.speaker, self.author, self.reading.motion)
+        said = topics.motions(self.speaker, self.author, self.reading.motion)
         return [self._say("np.motion", "motion", motions=said)], self.speaker.say("name.ischaemic")
 
     def _matching(self, scarred: set[int]) -> list[str]:
@@ -140,7 +140,7 @@ class Concluder:
         everywhere = set().union(*moved.values())
         if not everywhere or len(everywhere & scarred) < 0.7 * len(everywhere):
             return []
-        kind = grammar_findings.noun(max(moved, key=lambda name: len(moved[name])))
+        kind = topics.noun(max(moved, key=lambda name: len(moved[name])))
         return [self._say("np.motion.same", "motion", kind=kind)]
 
     def _of_hypertrophic(self) -> tuple[list[str], str]:
@@ -167,19 +167,19 @@ class Concluder:
         return [*scars, *(self._map("t2") if scars else []), *matching], self.speaker.say("name.sarcoid")
 
     def _of_arvc(self) -> tuple[list[str], str]:
-        right = [*self._rv(), *self._right_sign("rv_bulging", grammar_findings.is_bulging(self.findings))]
+        right = [*self._rv(), *self._right_sign("rv_bulging", topics.is_bulging(self.findings))]
         return [*right, *(self._scars(lambda scar: not scar.territory) if right else [])], self.speaker.say("name.arvc")
 
     def _of_rv_overload(self) -> tuple[list[str], str]:
         right = self._rv()
-        flat = self._right_sign("flattening", bool(right) and grammar_findings.is_flat(self.findings))
+        flat = self._right_sign("flattening", bool(right) and topics.is_flat(self.findings))
         insertion = self._scars(lambda scar: scar.pattern == "insertion") if right else []
         return [*right, *flat, *insertion], self.speaker.say("name.rv_overload")
 
     def _of_noncompaction(self) -> tuple[list[str], str]:
         if not self.findings.trabeculated or not self.reading.method:
             return [], ""
-        said = self._say("np.trabeculated", "trabeculated", ratio=grammar_findings.NONCOMPACTED)
+        said = self._say("np.trabeculated", "trabeculated", ratio=topics.NONCOMPACTED)
         return [said, *self._ventricle()], self.speaker.say("name.noncompaction")
 
     def _left(self) -> list[str]:
@@ -199,7 +199,7 @@ class Concluder:
         say, out = self.speaker, []
         if "wall" not in self.used:
             out += self._wall()
-        everywhere = grammar_findings.is_global(self.reading, self.findings.acquired)
+        everywhere = topics.is_global(self.reading, self.findings.acquired)
         if "motion" not in self.used and self.reading.motion and not (everywhere and self._abnormal("lv_function")):
             out += [self._motion()]
         out += [self._scar(scar) for at, scar in enumerate(self.reading.scars) if f"scar {at}" not in self.used]
@@ -208,9 +208,9 @@ class Concluder:
             if name not in self.used and not (scarred and set(raised) <= scarred):
                 out += self._map(name)
         if "trabeculated" not in self.used and self.findings.trabeculated and self.reading.method:
-            out.append(say.say("np.trabeculated", ratio=grammar_findings.NONCOMPACTED))
-        out += self._right_sign("flattening", "flattening" not in self.used and grammar_findings.is_flat(self.findings))
-        bulging = "rv_bulging" not in self.used and grammar_findings.is_bulging(self.findings)
+            out.append(say.say("np.trabeculated", ratio=topics.NONCOMPACTED))
+        out += self._right_sign("flattening", "flattening" not in self.used and topics.is_flat(self.findings))
+        bulging = "rv_bulging" not in self.used and topics.is_bulging(self.findings)
         out += self._right_sign("rv_bulging", bulging)
         sentences = [say.sentence("concl.other", features=text) for text in out]
         if "rv" not in self.used and (right := self._rv()):
@@ -225,11 +225,9 @@ class Concluder:
         return sentences
 
     def _motion(self) -> str:
-        if grammar_findings.is_global(self.reading, self.findings.acquired):
+        if topics.is_global(self.reading, self.findings.acquired):
             return self.speaker.say("motion.global")
-        return self.speaker.say(
-            "np.motion", motions=grammar_findings.motions(self.speaker, self.author, self.reading.motion)
-        )
+        return self.speaker.say("np.motion", motions=topics.motions(self.speaker, self.author, self.reading.motion))
 
     def _negatives(self) -> list[str]:
         say, reading, out = self.speaker, self.reading, []

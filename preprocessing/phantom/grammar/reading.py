@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from preprocessing.phantom import grammar_segments
 from preprocessing.phantom.findings import Findings, Scar
+from preprocessing.phantom.grammar.segments import shown
 from preprocessing.phantom.reading import grade
 
 # Upper limits of normal, mild and moderate, of men and women; volumes by body surface in mL/m².
@@ -62,7 +62,7 @@ class Reading:
 def read(rng: np.random.Generator, findings: Findings) -> Reading:
     """Draws the errors of one reader, always the same number of them, and reads with them."""
     error = rng.normal(size=13).clip(-2.5, 2.5)
-    seen = grammar_segments.shown(findings.acquired, "cine")
+    seen = shown(findings.acquired, "cine")
     method = _method(findings.acquired)
     numbers = {"bsa": round(findings.bsa_m2, 2), "heart_rate": round(findings.heart_rate)}
     if method:
@@ -233,7 +233,7 @@ def _thickest(walls: Mapping[int, float]) -> tuple[int, ...]:
 
 def _scar(scar: Scar, acquired: Collection[str], error: float) -> Scar:
     """The lesion as far as the acquired planes show it; no segments where they miss it."""
-    seen = grammar_segments.shown(acquired, "lge")
+    seen = shown(acquired, "lge")
     depth = float(np.clip(scar.transmurality + error, 0.02, 1.0))
     return dataclasses.replace(scar, segments=tuple(s for s in scar.segments if s in seen), transmurality=depth)
 
