@@ -97,7 +97,7 @@ def test_slices_share_no_parameters():
 def test_processes_of_several_cpus_share_no_two_axes():
     """Gloo would confuse them; with one device a process it does not, and one axis it does not."""
     devices = [_Device(slice_index=0, process_index=i // 4, id=i, platform="cpu") for i in range(8)]
-    with pytest.raises(InputError, match="data and fsdp are both above 1 .* --processes 8 --devices 1"):
+    with pytest.raises(InputError, match=r"data and fsdp are both above 1, .* --processes 8 --devices 1"):
         sharding.make_mesh(MeshConfig(fsdp=2), devices)
     sharding.make_mesh(MeshConfig(), devices)
     sharding.make_mesh(MeshConfig(fsdp=8), devices)
