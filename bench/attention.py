@@ -7,8 +7,12 @@ them (heads first, groups padded to blocks of 128 keys), `ours` is `cmr_jax.mode
 library's kernels have no place for it.
 """
 
+import argparse
+import importlib.util
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,15 +30,24 @@ Attend = Callable[[jax.Array], jax.Array]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    if not importlib.util.find_spec("libtpu"):
+        raise SystemExit("bench.attention needs the compiler for TPUs: install the extra cmr_jax[tpu]")
     # As cmr_jax.bin.plan: any answers do, so that libtpu asks no network for chips.
     os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
     os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     device = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices[0]
     print("| groups | attention | through memory | temporaries |\n|---|---|---|---|")
+    rows = []
     for name, (dims, along_time) in SHAPES.items():
         for kind, attend in _kinds(along_time).items():
             moved, held = _cost(attend, dims, device)
+            rows.append({"groups": name, "attention": kind, "memory_bytes": moved, "temporary_bytes": held})
             print(f"| {name} | {kind} | {moved / 1e6:.0f} MB | {held / 1e6:.0f} MB |", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _kinds(along_time: bool) -> dict[str, Attend]:

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from preprocessing.phrases import Token
 
 _MENTIONS = ("finding", "attribute", "measure")
+# A title is no longer than this, its colon included.
+_TITLE = 4
+_METHOD = ("imaging", "images", "image", "sequence", "sequences", "acquisition", "acquisitions", "protocol")
+_UNDONE = ("performed", "done", "acquired", "assessed", "evaluated", "given", "available", "obtained", "included")
 _DOUBTS = ("not", "cannot", "can't", "difficult", "hard", "impossible", "unable", "insufficient")
 
 
@@ -16,6 +20,11 @@ def states(tokens: Sequence[Token]) -> list[str]:
     if any(t.values == ("history_all",) for t in tokens if t.kind == "history_all"):
         return ["aside"] * len(tokens)
     out = _forward(tokens)
+    for place in range(title := _title(tokens)):
+        out[place] = _said_below(tokens[title + 1 :]) or out[place]
+    for at in range(len(tokens) - 1):
+        if tokens[at].kind == "finding" and tokens[at + 1].text.lower() in _METHOD:
+            out[at] = "aside"  # what was done, not what was seen
     for at in range(len(tokens)):
         if said := _said_behind(tokens, at):
             for place in _reached_back(tokens, at):
@@ -27,6 +36,23 @@ def states(tokens: Sequence[Token]) -> list[str]:
     for first, last in _elsewhen(tokens):
         out[first:last] = ["aside"] * (last - first)
     return out
+
+
+def _title(tokens: Sequence[Token]) -> int:
+    """How many words of a finding stand before a colon that begins the sentence, as in "LGE: no scar"; else 0."""
+    colon = next((at for at, token in enumerate(tokens[:_TITLE]) if token.text == ":"), 0)
+    return colon if {t.kind for t in tokens[:colon]} <= {"finding", "location", "word"} else 0
+
+
+def _said_below(tokens: Sequence[Token]) -> str:
+    """What the words behind a title say of it: "absent" where they begin by denying, "aside" where nothing was done."""
+    rest = [t for t in tokens if t.kind != "break" and t.values not in (("the",), ("a",), ("an",))]
+    if not rest:
+        return ""
+    if rest[0].kind == "not":
+        undone = len(rest) > 1 and rest[1].text.lower() in _UNDONE
+        return "aside" if undone else "absent"
+    return "absent" if rest[0].kind == "value" and rest[0].values == ("normal",) else ""
 
 
 def _said_behind(tokens: Sequence[Token], at: int) -> str:

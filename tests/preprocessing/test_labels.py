@@ -264,6 +264,13 @@ def test_two_letters_in_a_line_of_capitals_are_no_abbreviation():
         ("Aortic valve: tricuspid.", {"bicuspid_aortic_valve": "absent"}),
         ("Aortic valve: tricuspid regurgitation.", {"tricuspid_regurgitation": "present"}),
         ("Pericardium thin, without enhancement.", {}),
+        # a title says what a sentence is about, what follows whether it is there; a method is no finding
+        ("Late gadolinium enhancement: No scar.", {"late_enhancement": "absent"}),
+        ("LGE: There is no myocardial scar or fibrosis.", {"fibrosis": "absent", "late_enhancement": "absent"}),
+        ("Pericardial effusion: normal.", {"pericardial_effusion": "absent"}),
+        ("LGE: not performed.", {}),
+        ("LGE: mid-wall septal.", {"late_enhancement": "present"}),
+        ("Late enhancement imaging shows no fibrosis.", {"fibrosis": "absent"}),
     ],
 )  # fmt: skip
 def test_rules(text, expected):
