@@ -59,7 +59,7 @@ def self_attention(qkv: jax.Array, heads: int, mask: jax.Array | None = None, *,
     """
     length = qkv.shape[1] if along_time else qkv.shape[-2]
     # A mask of frames' tokens that differs from frame to frame is none that we have.
-    if _fused(length, qkv) and (along_time or qkv.ndim == 3 or mask is None):
+    if _fused(length, qkv, along_time) and (along_time or qkv.ndim == 3 or mask is None):
         rows = qkv.reshape(qkv.shape[0], -1, *qkv.shape[-2:])
         return _fused_attention(target(), rows, mask, None, heads, along_time)[0].reshape(*qkv.shape[:-1], -1)
     q, k, v = split_heads(qkv, heads)
@@ -79,7 +79,7 @@ def divided_attention(
     Frozen-in-Time has it: CLS attends to all frames at once.)
     """
     M, T, P, F = qkv_MTPF.shape
-    if _fused(T if along_time else P, qkv_MTPF):
+    if _fused(T if along_time else P, qkv_MTPF, along_time):
         mixed, first = _fused_attention(target(), qkv_MTPF, None, first_M1F, heads, along_time)
         return first, mixed
     q, k, v = split_heads(qkv_MTPF, heads)
@@ -102,8 +102,9 @@ def divided_attention(
     return first.reshape(M, 1, F // 3), mixed.reshape(M, T, P, F // 3)
 
 
-def _fused(length: int, qkv: jax.Array) -> bool:
-    return target().fused_attention and attention_tpu.takes(length, qkv.shape[-1] // 3, qkv.dtype)
+def _fused(length: int, qkv: jax.Array, along_time: bool) -> bool:
+    width = qkv.shape[-1] // 3
+    return target().fused_attention and attention_tpu.takes(length, width, qkv.dtype, along_time=along_time)
 
 
 def _fused_attention(

@@ -22,18 +22,21 @@ from jax.experimental.pallas import tpu as pltpu
 
 # Patches a block of attention along time holds: the rows of a tile.
 _PATCHES = 8
-# Up to here scores and gradients fit the chip's memory beside their group (4 MB each in float32 at the longest);
-# shorter groups have so few scores that a kernel would gain nothing.
-_SHORTEST, _LONGEST = 32, 1024
+# Shorter groups have so few scores that a kernel would gain nothing. Up to this length, and this many numbers of a block
+# (its tokens times their width), all gradients and a head's scores fit the 64 MiB beside a core of v5p, by compiling for
+# it; v5e and v6e have twice as much.
+_SHORTEST, _LONGEST = 32, 512
+_LARGEST = 512 * 1024
 # A block's width is cut from the joint projection at whole tiles.
 _LANES = 128
 _VMEM = 96 * 2**20
 
 
-def takes(length: int, width: int, dtype: Any) -> bool:
+def takes(length: int, width: int, dtype: Any, *, along_time: bool) -> bool:
     """Whether the kernel is for groups of this length and width."""
     known = jnp.dtype(dtype) in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
-    return known and _SHORTEST <= length <= _LONGEST and width % _LANES == 0
+    fits = (_PATCHES if along_time else 1) * length * width <= _LARGEST
+    return known and fits and _SHORTEST <= length <= _LONGEST and width % _LANES == 0
 
 
 class _Shape(NamedTuple):

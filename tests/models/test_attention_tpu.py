@@ -109,6 +109,14 @@ def test_each_device_runs_the_kernel_on_its_own_studies(monkeypatch):
     assert "all-gather" not in text and "all-reduce" not in text
 
 
+def test_what_does_not_fit_the_chip_s_memory_is_not_taken():
+    takes = attention_tpu.takes
+    assert takes(196, 768, jnp.bfloat16, along_time=False) and takes(64, 768, jnp.bfloat16, along_time=True)
+    assert takes(512, 1024, jnp.bfloat16, along_time=False) and not takes(512, 1152, jnp.bfloat16, along_time=False)
+    assert not takes(1024, 512, jnp.bfloat16, along_time=False)
+    assert not takes(256, 768, jnp.bfloat16, along_time=True)  # eight patches a block: 2,048 tokens
+
+
 def test_short_or_narrow_groups_and_float64_stay_with_the_compiler(monkeypatch):
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
     monkeypatch.setattr(target.Target, "fused_attention", property(lambda self: self.mesh is not None))
