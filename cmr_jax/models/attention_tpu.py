@@ -22,9 +22,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 # Patches a block of attention along time holds: the rows of a tile.
 _PATCHES = 8
-# Shorter groups have so few scores that a kernel would gain nothing. Up to this length, and this many numbers of a block
-# (its tokens times their width), all gradients and a head's scores fit the 64 MiB beside a core of v5p, by compiling for
-# it; v5e and v6e have twice as much.
+# Shorter groups have so few scores that a kernel would gain nothing. Up to this length, and this many numbers of a
+# block (its tokens times their width), all gradients and a head's scores fit the 64 MiB beside a core of v5p, by
+# compiling for it; v5e and v6e have twice as much.
 _SHORTEST, _LONGEST = 32, 512
 _LARGEST = 512 * 1024
 # A block's width is cut from the joint projection at whole tiles.
