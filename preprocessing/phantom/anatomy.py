@@ -189,3 +189,20 @@ def wall_thickness(heart: Heart, contracted: float) -> np.ndarray:
     zeta = np.array([0.4, 0.7])[:, None]
     endo, epi = Ventricles(heart, theta).left(zeta, np.full((), contracted))
     return (np.sqrt(np.maximum(epi, 0)) - np.sqrt(np.maximum(endo, 0))).reshape(2, 18, 4).mean(-1)
+
+
+def axes(body: np.random.Generator, *, roll: float) -> np.ndarray:
+    """How a heart lies: unit vectors across, down and along it in LPS (`3 3`), the apex to the left, front and feet.
+
+    It is turned about itself by a standard deviation of `roll` (radians).
+    """
+    azimuth = np.deg2rad(body.normal(-46.0, 8.0))
+    elevation = np.deg2rad(body.normal(-24.0, 7.0))
+    along = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    feet = np.array([0.0, 0.0, -1.0])
+    down = feet - (feet @ along) * along
+    down /= np.linalg.norm(down)
+    across = np.cross(down, -along)
+    turn = body.normal(0.0, roll)
+    across, down = np.cos(turn) * across + np.sin(turn) * down, np.cos(turn) * down - np.sin(turn) * across
+    return np.stack([across, down, along])

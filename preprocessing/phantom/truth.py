@@ -258,15 +258,7 @@ def _place(
     rng: np.random.Generator, body: np.random.Generator, targets: Targets, heart: anatomy.Heart
 ) -> tuple[scene.Chest, scene.Pose]:
     """The body on the table and the heart in it, its apex to the left, front and feet."""
-    azimuth = np.deg2rad(body.normal(-46.0, 8.0))
-    elevation = np.deg2rad(body.normal(-24.0, 7.0))
-    along = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
-    feet = np.array([0.0, 0.0, -1.0])
-    down = feet - (feet @ along) * along
-    down /= np.linalg.norm(down)
-    across = np.cross(down, -along)
-    roll = body.normal(0.0, 0.12)
-    across, down = np.cos(roll) * across + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * across
+    across, down, along = anatomy.axes(body, roll=0.12)
     stout = targets.weight_kg / targets.height_m**2 / 26.0
     centre = np.array([rng.normal(0.0, 6.0), rng.normal(0.0, 8.0), rng.normal(0.0, 25.0)])
     half_depth = 112.0 * targets.height_m / 1.72 * stout**0.5
