@@ -46,7 +46,8 @@ _CONDITIONS = (
 _FLOW = re.compile(r"\bflow|\bvenc|\bpc\b|\bpca\b|\bpcmr|phase ?contrast|\bq ?flow|\bqf\b|\bveloc|\bfluss|\bflux\b")
 _LGE = re.compile(
     r"\blge\b|\blg\b|\bmde\b|\bdge\b|\bdelay|\blate\b|psir|viab|\benhanc|hyperenh|\btardif|\brehauss|\bnarbe|\bscar\b"
-    r"|\bde (sax?|lax?|\d ?ch|mag|ir|short|long)|\b(sax?|lax?|\d ?ch) de\b|\bir (tfe|tfl|turbo|gre|flash)|\bir 3 ?d\b"
+    r"|\bde (sax?|lax?|\d ?ch|mag|ir|short|long|tf[ile]|trufi|flash)|\b(sax?|lax?|\d ?ch) de\b"
+    r"|\bir (tfe|tfl|turbo|gre|flash)|\bir 3 ?d\b"
 )
 _CINE = re.compile(
     r"\bcine|trufi|fiesta|\bb ?tfe|\bs ?btfe|\bb?ssfp|\bretro\b|\bfunction|\bfunktion|\bssh ?b ?tfe|\bfgre"
