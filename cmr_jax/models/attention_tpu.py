@@ -29,7 +29,11 @@ _SHORTEST, _LONGEST = 32, 512
 _LARGEST = 512 * 1024
 # A block's width is cut from the joint projection at whole tiles.
 _LANES = 128
+# What a kernel may take of the memory beside a core; the compiler's own limit is 16 MiB.
 _VMEM = 96 * 2**20
+# Added to the score of a key that is not there: so large that any score vanishes in it, and far from infinity, so that
+# a row without any key stays finite.
+_ABSENT = -1e30
 
 
 def takes(length: int, width: int, dtype: Any, *, along_time: bool) -> bool:
@@ -67,8 +71,9 @@ def attention(
     """Every patch of a frame attends to those of its frame, or every frame of a patch to those of its patch.
 
     `qkv_MTPF` (F = 3D) are queries, keys and values side by side, as their joint projection gives them. Where `mask_ML`
-    (L the axis attended along) is False, a key weighs nothing. `first_M1F` is a token that all groups of a clip see as
-    one key more, and whose query sees itself and all tokens of all groups (CLS of divided attention).
+    (L the axis attended along) is False, a key weighs nothing; in a row without any, all weigh alike. `first_M1F` is a
+    token that all groups of a clip see as one key more, and whose query sees itself and all tokens of all groups (CLS
+    of divided attention).
 
     Returns `M T P D`, and `M 1 D` for the first token where there is one. `interpret` runs it anywhere, slowly.
     """
@@ -76,7 +81,7 @@ def attention(
     shape = _Shape(heads, along_time, P, first_M1F is not None, mask_ML is not None, interpret)
     bias = None
     if mask_ML is not None:
-        bias = jnp.where(mask_ML, 0.0, jnp.finfo(jnp.float32).min).astype(jnp.float32)[:, None]
+        bias = jnp.where(mask_ML, 0.0, _ABSENT).astype(jnp.float32)[:, None]
     mixed, part_MGD, level_MGN = _attention(shape, qkv_MTPF, first_M1F, bias)
     if first_M1F is None:
         return mixed, None

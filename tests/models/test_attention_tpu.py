@@ -74,6 +74,14 @@ def test_the_kernel_is_self_attention(along_time: bool, masked: bool):
 def test_what_is_masked_weighs_nothing_in_the_kernel():
     qkv, _ = _draw(11)
     mask = jnp.arange(11)[None] < jnp.array([[3], [11]])
+    nothing = jnp.zeros((M, 11), bool)
+
+    def absent(qkv):
+        return attention_tpu.attention(qkv, heads=HEADS, mask_ML=nothing, interpret=True)[0]
+
+    alike = jnp.broadcast_to(qkv[..., 2 * D :].mean(axis=2, keepdims=True), (M, T, 11, D))
+    np.testing.assert_allclose(absent(qkv), alike, atol=1e-5)
+    assert np.isfinite(jax.grad(lambda qkv: absent(qkv).sum())(qkv)).all()
     other = qkv.at[0, :, 3:, D:].set(1e4)
 
     def run(qkv):
