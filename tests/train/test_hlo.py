@@ -61,6 +61,29 @@ def test_memory_counts_the_slice_that_a_turn_reads_and_nothing_on_the_chip():
     assert hlo.Program(PROGRAM).memory_bytes() == 6 * turn + negate
 
 
+# What a TPU's compiler fetches ahead: a piece of an array, and a whole one, onto the chip S(1) and within main memory;
+# and a kernel that reads three parts of one array.
+AHEAD = """HloModule jit_step, is_scheduled=true
+
+ENTRY %main (a: f32[6,8,16]) -> f32[6,8,16] {
+  %a = f32[6,8,16]{2,1,0:T(8,128)} parameter(0)
+  %slice-start.1 = ((f32[6,8,16]{2,1,0}), f32[1,8,16]{2,1,0:S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:1]}
+  %slice-done.1 = f32[1,8,16]{2,1,0:T(8,128)S(1)} slice-done(%slice-start.1)
+  %copy-start.1 = (f32[6,8,16]{2,1,0:S(1)}, f32[6,8,16]{2,1,0}, u32[]{:S(2)}) copy-start(%a)
+  %copy-done.1 = f32[6,8,16]{2,1,0:T(8,128)S(1)} copy-done(%copy-start.1)
+  %copy-start.2 = (f32[6,8,16]{2,1,0}, f32[6,8,16]{2,1,0}, u32[]{:S(2)}) copy-start(%a)
+  %copy-done.2 = f32[6,8,16]{2,1,0:T(8,128)} copy-done(%copy-start.2)
+  ROOT %kernel = f32[6,8,16]{2,1,0:T(8,128)} custom-call(%a, %a, %a), custom_call_target="tpu_custom_call"
+}
+"""
+
+
+def test_memory_counts_a_fetch_by_what_it_moves_and_a_kernels_array_once():
+    piece, whole = 8 * 16 * 4, 6 * 8 * 16 * 4
+    fetched = piece + whole  # each read once; on the chip nothing is written to memory
+    assert hlo.Program(AHEAD).memory_bytes() == fetched + 2 * whole + 2 * whole
+
+
 @pytest.mark.parametrize(
     ("attributes", "group"),
     [
