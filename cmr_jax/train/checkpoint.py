@@ -204,7 +204,7 @@ class Checkpoints:
         try:
             tree = ocp.load(str(self._step_dir(step)), _as_dict(abstract))
         except (ValueError, KeyError) as error:
-            raise InputError(f"checkpoint {step} does not fit this config's model: {error}") from error
+            raise _misfit(step) from error
         return TrainState(**tree)
 
     def restore_params(self, step: int, abstract: Params) -> Params:
@@ -220,7 +220,7 @@ class Checkpoints:
             with context:
                 return ocp.load(str(self._step_dir(step)), {"params": abstract})["params"]
         except (ValueError, KeyError) as error:
-            raise InputError(f"checkpoint {step} does not fit this config's model: {error}") from error
+            raise _misfit(step) from error
 
     def _must_be_whole(self, step: int) -> None:
         # Not hashed twice in one start, nor by every process of a job.
@@ -255,6 +255,14 @@ def _replace(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1))
     temporary.replace(path)
+
+
+def _misfit(step: int) -> InputError:
+    # What orbax says is a tree over many lines; it stands in the traceback that InputError keeps as its cause.
+    return InputError(
+        f"checkpoint {step} does not fit this config: it is of another model or optimizer, or of another version of"
+        " cmr_jax; give the config that it was trained with, or another --workdir"
+    )
 
 
 def _as_dict(state: TrainState) -> dict:

@@ -11,6 +11,7 @@ import pytest
 
 from cmr_jax.errors import InputError
 from cmr_jax.structs import TrainState
+from cmr_jax.train import checkpoint
 from cmr_jax.train.checkpoint import Checkpoints
 
 
@@ -95,3 +96,17 @@ def test_the_last_good_one_stays_however_old(tmp_path: Path):
     checkpoints.mark_good(99)
     checkpoints.wait()
     assert checkpoints.last_good() == 4
+
+
+def test_a_checkpoint_of_another_state_is_refused_in_one_line(tmp_path: Path, monkeypatch):
+    """Such as one from before the usual loss was part of the state."""
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    with monkeypatch.context() as before:
+        whole = checkpoint._as_dict
+        before.setattr(
+            checkpoint, "_as_dict", lambda state: {k: v for k, v in whole(state).items() if k != "usual_loss"}
+        )
+        checkpoints.save(_state(1))
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _state(1))
+    with pytest.raises(InputError, match=r"^checkpoint 1 does not fit this config: .* another --workdir$"):
+        checkpoints.restore(1, abstract)
