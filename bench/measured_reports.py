@@ -38,6 +38,11 @@ def size(edv_ml: float) -> str:
     return f"LV end-diastolic volume {20 * round(edv_ml / 20)} ml."
 
 
+def emptied(esv_ml: float) -> str:
+    """The sentence of what is left in the left ventricle at the end of systole, to 20 mL."""
+    return f"LV end-systolic volume {20 * round(esv_ml / 20)} ml."
+
+
 def mass(mass_g: float) -> str:
     """The sentence of the left ventricle's mass, to 20 g."""
     return f"LV mass {20 * round(mass_g / 20)} g."
@@ -59,10 +64,12 @@ def statement(row: Mapping[str, str]) -> str:
 
 
 def report(row: Mapping[str, str], rng: np.random.Generator) -> str:
-    """The report of a phantom: its statement, one point of noise on the fraction as a reader has, and its group."""
+    """The report of a phantom: its statement, one point of noise on the fraction as a reader has, what is left in
+    systole, the wall, and its group."""
     lvef = float(np.clip(float(row["lvef"]) + rng.normal(0, 1), 3, 85))
     wall = f"Maximal wall thickness {float(row['wall_mm']):.0f} mm." if row.get("wall_mm") else ""
-    parts = (statement({**row, "lvef": str(lvef)}), wall, group(row["group"]), impression(lvef))
+    left = emptied(float(row["esv_ml"])) if row.get("esv_ml") else ""
+    parts = (statement({**row, "lvef": str(lvef)}), left, wall, group(row["group"]), impression(lvef))
     return "FINDINGS:\n" + " ".join(part for part in parts if part) + "\n"
 
 

@@ -41,6 +41,9 @@ class DataConfig:
     rotate_degrees: float = 0.0
     scale: float = 0.0
     slice_jitter: bool = True
+    # Chance that a cine is shown by the ends of its diastole and its systole alone, each held for half the beat, as one
+    # is that was archived with its contours only. Layout sectors.
+    two_phases: float = 0.0
     # One draw a study, uniform up to: exponent of gamma, of coil shading over half the window, either way; blur, 0 to 1
     # (a mean of three pixels); noise as part of the whole range.
     gamma: float = 0.0
@@ -326,6 +329,8 @@ def _data_rules(data: DataConfig) -> Rules:
         (data.blur <= 1, "data.blur lies in [0, 1]"),
         (0 <= data.rotate_degrees <= 180, "data.rotate_degrees lies in [0, 180]"),
         (0 <= data.scale < 1, "data.scale lies in [0, 1)"),
+        (0 <= data.two_phases <= 1, "data.two_phases lies in [0, 1]"),
+        (data.two_phases == 0 or data.layout == "sectors", "data.two_phases goes with data.layout sectors"),
         (0 <= data.view_dropout < 1, "data.view_dropout lies in [0, 1)"),
         _one_of(data.text_sampling, "data.text_sampling", ("none", "section", "sentence")),
     ]

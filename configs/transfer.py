@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
             shift_px=2,
             intensity=0.15,
             rotate_degrees=25.0,
-            scale=0.15,
+            two_phases=0.3,
             gamma=0.4,
             shading=0.35,
             blur=0.8,
@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
         model=ModelConfig(
             # 16 sectors of 32 radii at 2 neighbouring angles; one token sees its sector through the whole beat.
             video=VideoConfig(image_size=32, frames=10, tubelet=10, patch=8, width=96, depth=2, heads=4),
-            text=TextConfig(length=48, width=64, depth=1, heads=4),
+            text=TextConfig(length=96, width=64, depth=1, heads=4),
             embed_dim=64,
             dtype="float32",
             remat="none",

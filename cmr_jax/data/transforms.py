@@ -69,16 +69,21 @@ def choose_phases(phases: int, frames: int) -> np.ndarray:
     return np.arange(phases) if phases <= frames else (np.arange(frames) * phases) // frames
 
 
-def held_phases(stack_STHW: np.ndarray, view: "View", frames: int) -> np.ndarray:
-    """The phase that is nearest to each of `frames` equal times of the beat, for a cine of fewer phases.
+def held_phases(stack_STHW: np.ndarray, view: "View", frames: int, *, extremes: bool = False) -> np.ndarray | None:
+    """The phase that is nearest to each of `frames` equal times of the beat, for a cine of fewer phases; None for one
+    that has enough, unless `extremes` asks for its two ends alone: the most and the least blood.
 
     Few phases are often a choice of them (the ends of diastole and of systole alone), in any order: the beat begins
     with the one that shows the most blood.
     """
     T = stack_STHW.shape[1]
+    if frames <= T and not extremes:
+        return None
     shown = np.stack([view(schema.eight_bits(slice_THW, "cine_sax")) for slice_THW in stack_STHW])
-    start = int(shown.mean(axis=(0, 2, 3)).argmax())
-    return (start + np.rint(np.arange(frames) * T / frames).astype(int)) % T
+    blood_T = shown.mean(axis=(0, 2, 3))
+    most = int(blood_T.argmax())
+    beat = np.array([most, int(blood_T.argmin())]) if extremes else (most + np.arange(T)) % T
+    return beat[np.rint(np.arange(frames) * len(beat) / frames).astype(int) % len(beat)]
 
 
 def whole(factor: float) -> int:
@@ -238,7 +243,9 @@ def study_arrays(
     roll = rng.random() if rng is not None and data.phase_roll else 0.0
     how = distort.draw(data, rng) if rng is not None and distort.wanted(data) else None
     pose = draw_pose(data, rng) if rng is not None else None
+    extremes = rng is not None and data.two_phases > 0 and rng.random() < data.two_phases
     seen: dict[int, View | None] = {}
+    held: dict[int, np.ndarray | None] = {}
     for v, plane in enumerate(planes):
         if plane is None:
             continue
@@ -250,10 +257,12 @@ def study_arrays(
         picked = cine_THW[(indices + int(roll * len(cine_THW))) % len(cine_THW)]
         if series not in seen:
             stack = schema.eight_bits(stacks[series], example["series/view"][series])
-            seen[series] = view_of(stack, factor, factor * spacing, cut, data)
-        view = seen[series]
-        if data.layout == "sectors" and view is not None and len(cine_THW) < T:
-            picked = cine_THW[held_phases(stacks[series], view, T)]
+            view = seen[series] = view_of(stack, factor, factor * spacing, cut, data)
+            if data.layout == "sectors" and view is not None:
+                held[series] = held_phases(stacks[series], view, T, extremes=extremes)
+        view, phases_T = seen[series], held.get(series)
+        if phases_T is not None:
+            picked = cine_THW[phases_T]
         frames = fit(picked, cut, factor) if view is None else view(picked)
         if how is not None and rng is not None:
             frames = distort.shade(frames, how, rng)

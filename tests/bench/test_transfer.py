@@ -7,12 +7,14 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
 from bench import measured_reports, transfer
 from cmr_jax import optim, sharding
 from cmr_jax.config import Config, DataConfig, MeshConfig, TrainConfig
+from cmr_jax.data import text_parts
 from cmr_jax.errors import InputError
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.checkpoint import Checkpoints
@@ -144,3 +146,15 @@ def test_a_statement_says_what_is_known_and_no_more():
         "LVEF 25 percent, severely reduced. LV end-diastolic volume 200 ml."
     )
     assert measured_reports.statement({"lvef": ""}) == ""
+
+
+def test_a_phantoms_report_states_each_measurement_in_a_sentence_of_its_own():
+    row = {"lvef": "38.6", "edv_ml": "188", "esv_ml": "111", "mass_g": "143", "wall_mm": "9.6", "group": "dilated"}
+    text = measured_reports.report(row, np.random.default_rng(0))
+    found = text_parts.sentences(text.removeprefix("FINDINGS:\n"))
+    assert found[1:-1] == [
+        "LV end-diastolic volume 180 ml.", "LV mass 140 g.", "LV end-systolic volume 120 ml.",
+        "Maximal wall thickness 10 mm.", "Diagnosis: dilated.",
+    ]  # fmt: skip
+    assert found[0] == "LVEF 40 percent, moderately reduced."
+    assert found[-1] == "Overall moderately reduced systolic function."

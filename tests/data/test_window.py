@@ -166,3 +166,20 @@ def test_a_cine_of_two_phases_is_held_and_begins_with_the_fuller_one():
     level = seen["video_BVTHW"][0].astype(float).mean((1, 2))
     assert seen["video_mask_BVT"].all()
     assert (level[[0, 1, 2, 8, 9]] > level[3:8].max() + 2).all()
+
+
+def test_training_may_show_a_whole_cine_by_its_two_ends():
+    data = dataclasses.replace(PLAIN, centre="ring", layout="sectors", brightness="heart")
+    video = VideoConfig(image_size=32, frames=8, patch=8)
+    stack = ventricles(0, 0)
+
+    def shown(of: np.ndarray, two_phases: float, rng: np.random.Generator | None) -> np.ndarray:
+        config = dataclasses.replace(data, two_phases=two_phases)
+        return transforms.study_arrays(example(of), config, video, rng)["video_BVTHW"]
+
+    # The fullest and the emptiest phase of `ventricles`, as a scanner's archive would keep them.
+    blood_T = stack.mean((0, 2, 3))
+    kept = shown(stack[:, [int(blood_T.argmax()), int(blood_T.argmin())]], 0.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(shown(stack, 1.0, np.random.default_rng(0)), kept)
+    np.testing.assert_array_equal(shown(stack, 1.0, None), shown(stack, 0.0, None))  # evaluation shows what is there
+    assert (kept != shown(stack, 0.0, np.random.default_rng(0))).any()
