@@ -1,0 +1,154 @@
+"""What late enhancement and the long axes add: `python -m bench.what_views_tell --data DIR --out R --table FILE`.
+
+A dual encoder learns whole exams of the clinical phantom from their letters alone, once with all views and once for
+each set that was left out of training and asking, for several seeds. Asked of test patients, with a probe fitted on the
+training patients' embeddings: whether there is scar, the fraction, the group; and the own letter among all. The model
+of all views is also asked with its late enhancement hidden. Every run leaves `ARM-SEED.json` in --out and is not made
+again.
+
+Records: `preprocessing.phantom --variety clinical --studies 900 --slices 6 --phases 6 --matrix 96 --seed 7
+--patients_with_two_studies 0`, then `preprocessing.run --label_table DIR/truth.csv --label_columns scar,lvef,group
+--notext_labels --image_size 64 --spacing_mm 4 --split_fractions 0.66,0.04,0.3` (see launch/demo.sh).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+LGE = ("lge_sax", "lge_2ch", "lge_3ch", "lge_4ch")
+_CINE, _LONG = ("cine_sax",) * 3, ("cine_2ch", "cine_4ch")
+# arm -> (what it is, views that it is trained and asked with, views hidden when it is asked)
+ARMS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "all": ("all views: short and long axes, late enhancement", (*_CINE, *_LONG, *("lge_sax",) * 3, "lge_4ch"), ()),
+    "no_lge": ("no late enhancement", (*_CINE, *_LONG), ()),
+    "short_axis": ("no late enhancement, short axis alone", _CINE, ()),
+}
+HIDDEN = "all views in training, late enhancement hidden when asked"
+_COLUMNS = (
+    ("scar AUROC", "linear/scar/auroc"), ("group AUROC", "linear/group/auroc"), ("LVEF MAE", "lvef/MAE"),
+    ("LVEF Spearman", "lvef/Spearman"), ("R@5 %", "R@5"), ("chance", "chance/R@5"),
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path, help="records of the clinical phantom")
+    parser.add_argument("--out", required=True, type=Path, help="where runs and their figures go")
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--table", type=Path, help="Markdown file to write")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.out / "compile_cache"))
+    for seed in map(int, options.seeds.split(",")):
+        for arm in options.arms.split(","):
+            done = options.out / f"{arm}-{seed}.json"
+            if not done.exists():
+                figures = run(arm, seed, options.data, options.out / f"{arm}-{seed}", options.steps)
+                done.write_text(json.dumps(figures, indent=1))
+            print(arm, seed, {name: json.loads(done.read_text())["as_trained"].get(key) for name, key in _COLUMNS})
+    text = table([json.loads(path.read_text()) for path in sorted(options.out.glob("*-*.json"))])
+    print(text)
+    if options.table:
+        options.table.write_text(text)
+
+
+def arm_config(arm: str, data: Path, seed: int, steps: int) -> Any:
+    """The Config of one run; arms differ in their views alone."""
+    from cmr_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig, VideoConfig
+
+    return Config(
+        data=DataConfig(
+            path=str(data),
+            views=ARMS[arm][1],
+            sections=("findings", "impression"),
+            spacing_mm=4.0,
+            centre="motion",
+            view_dropout=0.2,
+            text_sampling="sentence",
+        ),
+        model=ModelConfig(
+            video=VideoConfig(image_size=32, frames=6, tubelet=6, patch=8, width=96, depth=2, heads=4),
+            text=TextConfig(length=128, width=96, depth=1, heads=4),
+            embed_dim=64,
+            dtype="float32",
+            remat="none",
+        ),
+        optim=OptimConfig(learning_rate=2e-3, warmup_steps=40, weight_decay=0.05),
+        train=TrainConfig(steps=steps, batch_size=64, seed=seed, checkpoint_every=0),
+    )
+
+
+def run(arm: str, seed: int, data: Path, folder: Path, steps: int) -> dict[str, Any]:
+    """Trains one arm with one seed and asks it."""
+    from cmr_jax.train.loop import train
+    from cmr_jax.train.workdir import prepare
+
+    opened = prepare(folder, arm_config(arm, data, seed, steps))
+    loader = opened.loader(data, "train")
+    began = time.process_time()
+    train(opened.config, opened.model, loader, folder)
+    out = {"arm": arm, "seed": seed, "steps": steps, "studies": len(loader.split)}
+    out["train_cpu_seconds"] = time.process_time() - began
+    out["as_trained"] = ask(folder, data, ())
+    if arm == "all":
+        out["hidden"] = ask(folder, data, LGE)
+    return out
+
+
+def ask(folder: Path, data: Path, hidden: tuple[str, ...]) -> dict[str, Any]:
+    """The figures of one model by name, with `X/ci95` beside (test patients resampled)."""
+    from cmr_jax.evals import classification, regression, retrieval
+    from cmr_jax.evals.embed import embed_dataset
+    from cmr_jax.evals.splits import split_rows
+
+    found = embed_dataset(workdir=str(folder), data=str(data), splits=("train", "val", "test"), hidden_views=hidden)
+    labels = classification.evaluate(found, ["scar", "group"], protocols=("linear",))
+    numbers = regression.evaluate(found, ["lvef"])
+    rows, _ = split_rows(found, "train", "test", must_train=True)
+    test = rows["test"]
+    reports = [found.reports()[int(row)] for row in test]
+    figures = retrieval.metrics(found.image_NE[test], found.text_NE[test], relevant_ids=reports, ks=(5,))
+    ways = ("image_to_text", "text_to_image")
+    return {
+        **labels.figures,
+        **{name.removeprefix("regression/"): value for name, value in numbers.figures.items()},
+        "R@5": statistics.mean(figures[f"duplicate_aware/{way}/R@5"] for way in ways),
+        "chance/R@5": figures["duplicate_aware/chance/R@5"],
+        "n": len(test),
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """All arms as Markdown: the mean over the seeds, and each seed's where there are several."""
+    groups = [(ARMS[arm][0], [r["as_trained"] for r in runs if r["arm"] == arm]) for arm in ARMS]
+    groups.insert(1, (HIDDEN, [r["hidden"] for r in runs if "hidden" in r]))
+    first = runs[0]
+    lines = [
+        f"{first['studies']} training and {first['as_trained']['n']} test studies of the clinical phantom, "
+        f"{first['steps']} steps of 64; mean over the seeds (lowest to highest).",
+        "",
+        "| views | seeds | " + " | ".join(name for name, _ in _COLUMNS) + " |",
+        "|---|---|" + "---|" * len(_COLUMNS),
+    ]
+    lines += [_line(name, each) for name, each in groups if each]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, figures: list[dict[str, Any]]) -> str:
+    cells = []
+    for _, key in _COLUMNS:
+        values = [each[key] for each in figures if each.get(key) is not None]
+        digits = 2 if "AUROC" in key or "auroc" in key or "Spearman" in key else 1
+        spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.{digits}f}{spread}" if values else "")
+    return f"| {name} | {len(figures)} | " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
