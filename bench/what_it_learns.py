@@ -36,6 +36,8 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
         {"data.layout": "picture", "model.video.image_size": 40},
     ),
     "motion_centre": ("the window about what moves, not about the left ventricle's ring", {"data.centre": "motion"}),
+    "whole_cines": ("no cine shown by its two ends alone", {"data.two_phases": 0.0}),
+    "other_sizes": ("hearts shown up to 15 % larger or smaller than they are", {"data.scale": 0.15}),
     "any_phase": ("every beat shown from any phase on", {"data.phase_roll": True}),
     "whole_text": ("whole texts only, no sentences", {"data.text_sampling": "none"}),
     "fixed_window": (
