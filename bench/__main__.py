@@ -20,6 +20,7 @@ from typing import Any
 # name -> (its question, its arguments)
 BENCHES: dict[str, tuple[str, list[str]]] = {
     "step": ("Training step and inference, beside PyTorch", []),
+    "products": ("The products of a linear layer on one core, beside NumPy's", []),
     "preprocess": ("Preprocessing, beside plain pydicom and two ways of the field", []),
     "reader": ("Reading records, beside tf.data, tfds and ArrayRecord", []),
     "retrieval": ("Retrieval figures, beside full-sort scripts", []),
