@@ -141,6 +141,8 @@ def plot(what: str, rows: list[dict[str, Any]], path: Path) -> None:
     axes.plot(sizes, [size / sizes[0] for size in sizes], color="0.6", linestyle=":", label="in line with size")
     axes.set(xscale="log", yscale="log", xlabel=what, ylabel=f"times that of {sizes[0]}")
     axes.set_xticks(sizes, [str(size) for size in sizes])
+    times = [2**power for power in range(math.ceil(math.log2(sizes[-1] / sizes[0])) + 1)]
+    axes.set_yticks(times, [str(one) for one in times])
     axes.minorticks_off()
     axes.legend(fontsize="small")
     figure.savefig(path, metadata={"Date": None})

@@ -10,11 +10,10 @@ from typing import Any
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
+from preprocessing import quick_header
 from preprocessing.study import NAN
 
-_PLAIN_TEXT = ("AS", "CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM", "UI")
-
-tag = functools.cache(Tag)
+_tag = functools.cache(Tag)
 
 
 def get(dataset: Any, keyword: str) -> Any:
@@ -22,17 +21,23 @@ def get(dataset: Any, keyword: str) -> Any:
 
     Plain ASCII stays text (a list of texts where there are several), numbers included: nothing is validated.
     """
-    raw = dataset.get_item(tag(keyword))
+    if isinstance(dataset, quick_header.Header):
+        return dataset.get(keyword)
+    raw = dataset.get_item(_tag(keyword))
     if raw is None:
         return None
     value = raw.value
     if isinstance(raw, RawDataElement) and isinstance(value, bytes):
-        if raw.VR in _PLAIN_TEXT and value.isascii() and b"\x1b" not in value:
-            parts = [part.strip("\0 ") for part in value.decode("ascii").split("\\")]
-            return parts if len(parts) > 1 else parts[0]
-        if raw.VR == "US" and len(value) == 2:
-            return int.from_bytes(value, "little" if raw.is_little_endian else "big")
-    return dataset[tag(keyword)].value
+        plain = quick_header.plain_value(raw.VR or "", value, raw.is_little_endian)
+        if plain is not None:
+            return plain
+    return dataset[_tag(keyword)].value
+
+
+def has(dataset: Any, keyword: str) -> bool:
+    if isinstance(dataset, quick_header.Header):
+        return dataset.has(keyword)
+    return dataset.get_item(_tag(keyword)) is not None
 
 
 def text(dataset: Any, keyword: str) -> str:

@@ -98,11 +98,12 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
         return float(low), float(high)
     # A histogram is ten times faster than sorting, and exact for whole numbers.
     lowest, highest = int(values.min()), int(values.max())
-    counts = np.zeros(highest - lowest + 1, np.int64)
+    first = min(lowest, 0)  # values from 0 on are counted as they are
+    counts = np.zeros(highest - first + 1, np.int64)
     for frame in values.reshape(-1, values.shape[-1] * values.shape[-2]):  # what a frame needs fits the cache
-        counts += np.bincount(frame.astype(np.int64) - lowest, minlength=len(counts))
+        counts += np.bincount(frame.astype(np.int64) - first if first else frame, minlength=len(counts))
     below = np.cumsum(counts)
-    low, high = (int(np.searchsorted(below, p / 100 * values.size)) + lowest for p in _PERCENTILES)
+    low, high = (int(np.searchsorted(below, p / 100 * values.size)) + first for p in _PERCENTILES)
     return low, high
 
 
@@ -171,5 +172,7 @@ def render(
     for index, whole in enumerate(upright_FHW):  # one by one: the temporaries of a long cine would not fit the cache
         frame = np.ascontiguousarray(whole[used_rows, used_cols])
         fitted = over_rows @ (_stretched(frame, *limits) if limits else frame) @ over_cols.T
-        out[index] = np.rint(np.clip(fitted, 0, 1) * np.float32(top))
+        np.clip(fitted, 0, 1, out=fitted)
+        fitted *= np.float32(top)
+        out[index] = np.rint(fitted, out=fitted)
     return scale, out

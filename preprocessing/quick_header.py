@@ -2,19 +2,21 @@
 
 Anything out of the ordinary (big endian, deflated, most Enhanced, other scripts than ASCII, elements out of order, a
 length that leads out of what was read) is answered with None, and pydicom reads the file from the start: PS3.5 7.1.
+A value is made of its bytes when it is asked for, once, and of most kinds without pydicom.
 """
 
 import functools
 import struct
 from collections.abc import Collection
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-_READ_BYTES = 1 << 18
+# Most headers end within the first; the second holds the pixels of many files too, and costs more than it says.
+_READ_BYTES = (1 << 14, 1 << 18)
 _IMPLICIT, _EXPLICIT = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1"
 _COMPRESSED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
 _TRANSFER_SYNTAX, _META_LENGTH = 0x00020010, 0x00020000
@@ -25,12 +27,73 @@ _DEEPEST = 8
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _TEXT = ("LO", "SH", "PN", "UC", "LT", "ST", "UT")
+_PLAIN_TEXT = frozenset(("AS", "CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM", "UI"))
+_HEAD = struct.Struct("<HH2sH").unpack_from
+_LONG_LENGTH = struct.Struct("<I").unpack_from
+_FLOAT = struct.Struct("<d").unpack
 
 _Element = tuple[int, bytes, int, int]  # tag, representation (empty where implicit), start of the value, its length
 
 
 class _Unusual(Exception):
     """Not for this reader."""
+
+
+class _Short(_Unusual):
+    """The header goes on behind what was read."""
+
+
+tag_of = functools.cache(lambda keyword: int(Tag(keyword)))
+
+
+class Header:
+    """The wanted elements of a file or of an item, and of the file its meta elements."""
+
+    __slots__ = ("_elements", "_implicit", "_values", "file_meta")
+
+    def __init__(self, elements: dict[int, tuple[str, bytes]], implicit: bool, file_meta: "Header | None" = None):
+        self._elements, self._implicit, self.file_meta = elements, implicit, file_meta
+        self._values: dict[str, Any] = {}
+
+    def has(self, keyword: str) -> bool:
+        return tag_of(keyword) in self._elements
+
+    def get(self, keyword: str) -> Any:
+        """As `attributes.get`."""
+        values = self._values
+        if keyword not in values:
+            element = self._elements.get(tag_of(keyword))
+            values[keyword] = None if element is None else self._value(tag_of(keyword), *element)
+        return values[keyword]
+
+    def _value(self, tag: int, kind: str, value: bytes) -> Any:
+        plain = plain_value(kind, value)
+        if plain is not None:
+            return plain
+        if kind == "SQ" and (count := _empty_items(value)):
+            return [Header({}, self._implicit)] * count
+        raw = RawDataElement(BaseTag(tag), kind, len(value), value, 0, self._implicit, True)
+        return Dataset({BaseTag(tag): raw})[BaseTag(tag)].value
+
+
+def plain_value(kind: str, value: bytes, little_endian: bool = True) -> Any:
+    """The value of plain text (a list where there are several) or of one number; None: left to pydicom."""
+    if kind in _PLAIN_TEXT and value.isascii() and b"\x1b" not in value:
+        text = value.decode("ascii")
+        if "\\" not in text:
+            return text.strip("\0 ")
+        return [part.strip("\0 ") for part in text.split("\\")]
+    if kind == "US" and len(value) == 2:
+        return int.from_bytes(value, "little" if little_endian else "big")
+    if kind == "FD" and len(value) == 8 and little_endian:
+        return _FLOAT(value)[0]
+    return None
+
+
+def _empty_items(value: bytes) -> int:
+    """How many items a sequence has, where all of them are empty; else 0. Some vendors write such ones in each file."""
+    count, rest = divmod(len(value), 8)
+    return 0 if rest or value != b"\xfe\xff\x00\xe0\0\0\0\0" * count else count
 
 
 def _element(data: bytes, at: int, implicit: bool) -> _Element:
@@ -71,7 +134,7 @@ def _behind_sequence(data: bytes, at: int, implicit: bool, depth: int = 0) -> in
                 raise _Unusual
 
 
-def _meta(data: bytes) -> tuple[dict[BaseTag, RawDataElement], int]:
+def _meta(data: bytes) -> tuple[dict[int, tuple[str, bytes]], int]:
     """The file's meta elements and the place behind them."""
     if data[128:132] != b"DICM":
         raise _Unusual
@@ -85,66 +148,83 @@ def _meta(data: bytes) -> tuple[dict[BaseTag, RawDataElement], int]:
         tag, kind, at, length = _element(data, at, False)
         if tag >> 16 != 2 or at + length > end:
             raise _Unusual
-        found[BaseTag(tag)] = _raw(data, tag, kind.decode(), at, length, False)
+        found[tag] = (kind.decode(), data[at : at + length])
         at += length
     return found, end
 
 
-def _raw(data: bytes, tag: int, kind: str, at: int, length: int, implicit: bool) -> RawDataElement:
-    return RawDataElement(BaseTag(tag), kind, length, data[at : at + length], at, implicit, True)
-
-
 @functools.cache
-def _kinds(keywords: tuple[str, ...]) -> dict[int, str]:
-    return {int(Tag(keyword)): dictionary_VR(Tag(keyword)) for keyword in keywords}
+def _kinds(keywords: tuple[str, ...]) -> dict[int, tuple[bytes, str]]:
+    kinds = {tag_of(keyword): dictionary_VR(Tag(keyword)) for keyword in keywords}
+    return {tag: (kind.encode(), kind) for tag, kind in kinds.items()}
 
 
-def read(file: BinaryIO, keywords: Collection[str]) -> tuple[Dataset, int] | None:
+def read(file: BinaryIO, keywords: Collection[str]) -> tuple[Header, int] | None:
     """The wanted elements of a file and the place of its pixel element; None where pydicom should read it.
 
     `file` stands at its start and is left anywhere.
     """
-    data = file.read(_READ_BYTES)
+    data = file.read(_READ_BYTES[0])
     try:
-        meta, at = _meta(data)
-        syntax = meta[BaseTag(_TRANSFER_SYNTAX)].value.strip(b"\0 ")  # pyright: ignore[reportOptionalMemberAccess]
-        if syntax not in (_IMPLICIT, _EXPLICIT) and not syntax.startswith(_COMPRESSED):
-            return None
-        found, at = _wanted(data, at, syntax == _IMPLICIT, _kinds(tuple(keywords)))
-    except (_Unusual, struct.error, KeyError, AttributeError):
+        try:
+            return _parse(data, keywords)
+        except (_Short, struct.error):
+            more = file.read(_READ_BYTES[1] - len(data))
+            return _parse(data + more, keywords) if more else None
+    except (_Unusual, struct.error, KeyError):
         return None
-    header = Dataset(found)  # pyright: ignore[reportArgumentType]
-    header.file_meta = FileMetaDataset(meta)  # pyright: ignore[reportArgumentType]
-    return header, at
 
 
-def _wanted(data: bytes, at: int, implicit: bool, kinds: dict[int, str]) -> tuple[dict[BaseTag, RawDataElement], int]:
-    found: dict[BaseTag, RawDataElement] = {}
-    last = 0
+def _parse(data: bytes, keywords: Collection[str]) -> tuple[Header, int] | None:
+    meta, at = _meta(data)
+    syntax = meta[_TRANSFER_SYNTAX][1].strip(b"\0 ")
+    if syntax not in (_IMPLICIT, _EXPLICIT) and not syntax.startswith(_COMPRESSED):
+        return None
+    implicit = syntax == _IMPLICIT
+    found, at = _wanted(data, at, implicit, _kinds(tuple(keywords)))
+    return Header(found, implicit, Header(meta, False)), at
+
+
+def _wanted(
+    data: bytes, at: int, implicit: bool, kinds: dict[int, tuple[bytes, str]]
+) -> tuple[dict[int, tuple[str, bytes]], int]:
+    found: dict[int, tuple[str, bytes]] = {}
+    last, size = 0, len(data)
     while True:
-        tag, kind, start, length = _element(data, at, implicit)
+        # What `_element` does, written out: a header has a hundred elements.
+        group, number, kind, length = _HEAD(data, at)
+        tag = group << 16 | number
         if tag >= _FIRST_PIXEL_TAG:
-            if tag == _PIXEL_DATA:
+            if tag == _PIXEL_DATA and (implicit or kind in _SHORT or kind in _LONG):
                 return found, at
             raise _Unusual
         if tag <= last:
             raise _Unusual
         last = tag
+        if implicit:
+            kind, start, length = b"", at + 8, _LONG_LENGTH(data, at + 4)[0]
+        elif kind in _SHORT:
+            start = at + 8
+        elif kind in _LONG:
+            start, length = at + 12, _LONG_LENGTH(data, at + 8)[0]
+        else:
+            raise _Unusual
         if length == _UNDEFINED:
             if tag in kinds or kind not in (b"SQ", b""):
                 raise _Unusual
             at = _behind_sequence(data, start, implicit)
             continue
         at = start + length
-        if at > len(data):
-            raise _Unusual
+        if at > size:
+            raise _Short
         if tag in kinds:
-            representation = kinds[tag]
-            if not implicit and kind.decode() != representation:
+            expected, representation = kinds[tag]
+            if kind not in (b"", expected):
                 raise _Unusual
-            found[BaseTag(tag)] = raw = _raw(data, tag, representation, start, length, implicit)
-            if representation in _TEXT and not _plain(raw.value or b""):
+            value = data[start:at]
+            if representation in _TEXT and not _plain(value):
                 raise _Unusual
+            found[tag] = representation, value
 
 
 def _plain(value: bytes) -> bool:

@@ -145,7 +145,7 @@ def _read(root: Path, path: str, about: os.stat_result) -> FileScan:
             if reason == STRUCTURED_REPORT and attributes.text(header, "StudyInstanceUID"):
                 return _structured_report(header, path, about)
             raise _Refused("ignored", reason)
-        syntax = str(getattr(header.file_meta, "TransferSyntaxUID", ""))
+        syntax = attributes.text(header.file_meta, "TransferSyntaxUID")
         if syntax == _DEFLATED.decode():
             return _candidate(header, path, about, syntax, None, b"")
         pixels_at = file.tell()
@@ -171,7 +171,7 @@ def _refuse_bombs(data: bytes) -> None:
 
 def _not_an_image(header: Any) -> str:
     """Why this object is not a greyscale MR image without burned-in text; "" if it is one."""
-    sop_class = attributes.text(header, "SOPClassUID") or str(getattr(header.file_meta, "MediaStorageSOPClassUID", ""))
+    sop_class = attributes.text(header, "SOPClassUID") or attributes.text(header.file_meta, "MediaStorageSOPClassUID")
     image_type = [t.upper() for t in attributes.texts(header, "ImageType")]
     if sop_class in _SR_CLASSES:
         return STRUCTURED_REPORT
@@ -285,7 +285,7 @@ def _frame(header: Any, groups: list[Any], path: str, index: int, rows: int, col
 
     def pick(sequence: str, keyword: str) -> Any:
         item = _item(groups, sequence)
-        return header if item.get_item(attributes.tag(keyword)) is None else item
+        return item if attributes.has(item, keyword) else header
 
     position = _vector(pick("PlanePositionSequence", "ImagePositionPatient"), "ImagePositionPatient", 3)
     cosines = _vector(pick("PlaneOrientationSequence", "ImageOrientationPatient"), "ImageOrientationPatient", 6)

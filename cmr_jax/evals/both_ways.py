@@ -3,8 +3,9 @@
 What `ranking.rank_queries` says of each direction, by its definitions, in a third of the time. First the best relevant
 score of every query is settled exactly, from the relevant pairs alone. Then each block of the product is used twice,
 along its rows and along its columns: how many scores are surely above a query's best, and how many are not surely
-below. Where the difference is the items whose rows equal those of the best, nothing is in doubt; the few other queries
-are left to `rank_queries`.
+below. Where the difference is the items whose rows equal those of the best, nothing is in doubt. Many queries in doubt
+whose rows are equal ("normal study" reports) are ranked by one row of exact scores; the few others are left to
+`rank_queries`.
 
 NumPy only. Letters: N queries, M items, E embedding, B rows of a block, P pairs, G groups.
 """
@@ -20,6 +21,8 @@ from cmr_jax.evals.ranking import Grouping, Pairs, Ranks
 # Relevant pairs of one group from which on a product finds the best of them sooner than the exact scores of all.
 _WORTH_A_PRODUCT = 256
 _ROWS_OF_A_PRODUCT = 512
+# Queries in doubt with equal rows from which on the exact scores of all items cost less than their part of a product.
+_WORTH_EXACT = 64
 # As many rows as a byte can count.
 _COUNTED = 255
 
@@ -49,24 +52,52 @@ def rank_both(
     counts = [
         _counts(side, other.distinct[1], ids) for side, other, ids in zip(sides, sides[::-1], pairs_of, strict=True)
     ]
+    # Written over by every block: fresh pages for each would cost a tenth of the product.
+    held_BM = (
+        np.empty((min(block, len(rows)), len(columns)), dtype),
+        np.empty((min(block, len(rows)), len(columns)), bool),
+    )
     for start in watch(range(0, len(rows), block)):
         part = slice(start, start + block)
-        scores_BM = rows[part] @ columns.T
-        mask_BM = np.empty(scores_BM.shape, bool)
+        scores_BM, mask_BM = (held[: len(rows[part])] for held in held_BM)
+        np.matmul(rows[part], columns.T, out=scores_BM)
         for count in counts[0]:
             count.add_rows(part, scores_BM, mask_BM)
         for count in counts[1]:
             count.add_columns(scores_BM, mask_BM)
     found = []
-    for side, ids, each in zip(sides, pairs_of, counts, strict=True):
+    for side, other, ids, each in zip(sides, sides[::-1], pairs_of, counts, strict=True):
         ranks = [count.ranks() for count in each]
-        doubtful = np.flatnonzero(np.any([count.doubtful() for count in each], axis=0))
+        doubtful_N = np.any([count.doubtful() for count in each], axis=0)
+        _rank_equal_queries(side, other.distinct, [count.best for count in each], ranks, doubtful_N)
+        doubtful = np.flatnonzero(doubtful_N)
         if len(doubtful):
             for rank, exact in zip(ranks, ranking.rank_rows(side, doubtful, ids), strict=True):
                 rank.above_N[doubtful], rank.tied_N[doubtful] = exact.above_N, exact.tied_N
                 rank.hits_N[doubtful] = exact.hits_N
         found.append(ranks)
     return found[0], found[1]
+
+
+def _rank_equal_queries(
+    side: Pairs,
+    distinct: tuple[np.ndarray, np.ndarray],
+    bests: Sequence["_Best"],
+    ranks: Sequence[Ranks],
+    doubtful_N: np.ndarray,
+) -> None:
+    """Ranks the doubtful queries of each class that has many, and takes them from `doubtful_N`. `distinct`: the first
+    query of each class, and the class of each query."""
+    first_D, class_N = distinct
+    items = np.arange(len(side.gallery_ME))
+    for each in np.flatnonzero(np.bincount(class_N[doubtful_N], minlength=len(first_D)) >= _WORTH_EXACT):
+        exact_M = np.sort(side.exact_each(np.full(len(items), first_D[each]), items))
+        queries = np.flatnonzero(doubtful_N & (class_N == each))
+        for best, rank in zip(bests, ranks, strict=True):
+            below, not_above = (np.searchsorted(exact_M, best.best_N[queries], end) for end in ("left", "right"))
+            rank.above_N[queries] = len(items) - not_above
+            rank.tied_N[queries] = not_above - below - best.hits_N[queries]
+        doubtful_N[queries] = False
 
 
 @dataclasses.dataclass
@@ -82,12 +113,15 @@ class _Best:
 @dataclasses.dataclass
 class _Count:
     """Of the queries `asked`: the scores above `high`, which are surely above the best, and those from `low` on, which
-    are not surely below. `first`: what counts the other queries, whose best is the same there."""
+    are not surely below. `others` have the rows and the best of the queries `as_those`, which are asked for them too.
+    `first`: what counts the rest, whose best is the same there."""
 
     best: _Best
     high_N: np.ndarray
     low_N: np.ndarray
     asked: np.ndarray
+    others: np.ndarray
+    as_those: np.ndarray
     first: "_Count | None"
     above_N: np.ndarray
     near_N: np.ndarray
@@ -116,7 +150,7 @@ class _Count:
         if self.first is None:
             return self.above_N, self.near_N
         above_N, near_N = self.first.above_N.copy(), self.first.near_N.copy()
-        above_N[self.asked], near_N[self.asked] = self.above_N[self.asked], self.near_N[self.asked]
+        above_N[self.others], near_N[self.others] = self.above_N[self.as_those], self.near_N[self.as_those]
         return above_N, near_N
 
     def doubtful(self) -> np.ndarray:
@@ -136,13 +170,18 @@ def _counts(side: Pairs, query_class_N: np.ndarray, groupings: Sequence[tuple[np
     out: list[_Count] = []
     for ids in groupings:
         best = _settle(side, query_class_N, *ids)
-        asked = np.arange(size)
+        asked = others = as_those = np.arange(size)
         if out:
-            asked = np.flatnonzero(best.best_N != out[0].best.best_N)
+            others = np.flatnonzero(best.best_N != out[0].best.best_N)
+            # Of a group of equal reports all have the same best: one of them is asked.
+            alike = np.stack([query_class_N[others], np.unique(best.best_N[others], return_inverse=True)[1]], axis=1)
+            _, some, place = np.unique(alike, axis=0, return_index=True, return_inverse=True)
+            as_those = others[some[place.reshape(-1)]]
+            asked = np.sort(others[some])
         high_N = np.nextafter((best.best_N + side.slack_N).astype(dtype), infinity)
         low_N = np.nextafter((best.best_N - side.slack_N).astype(dtype), -infinity)
         zeros = [np.zeros(size, np.int64) for _ in range(2)]
-        out.append(_Count(best, high_N, low_N, asked, out[0] if out else None, *zeros))
+        out.append(_Count(best, high_N, low_N, asked, others, as_those, out[0] if out else None, *zeros))
     return out
 
 

@@ -23,10 +23,37 @@ class Linear(nnx.Linear):
         return rows.reshape(*inputs.shape[:-1], -1)
 
 
+def _dot_general(rows: jax.Array, kernel: jax.Array, dimensions: Any, **more: Any) -> jax.Array:
+    widens = rows.ndim == kernel.ndim == 2 and kernel.shape[1] > kernel.shape[0]
+    if target().tokens_as_rows and widens and all(given is None for given in more.values()):
+        return _widening(rows, kernel)
+    return jax.lax.dot_general(rows, kernel, dimensions, **more)
+
+
+@jax.custom_vjp
+def _widening(rows_RD: jax.Array, kernel_DF: jax.Array) -> jax.Array:
+    """A product whose kernel's gradient is made of the transposed rows, copied first. The compiler for CPUs multiplies
+    them where they lie, at half the speed where F is a multiple of a page (bench.products)."""
+    return rows_RD @ kernel_DF
+
+
+def _widening_forward(rows_RD: jax.Array, kernel_DF: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return rows_RD @ kernel_DF, (rows_RD, kernel_DF)
+
+
+def _widening_backward(kept: tuple[jax.Array, jax.Array], slope_RF: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows_RD, kernel_DF = kept
+    # The barrier: without it the copy is folded into the product again.
+    return slope_RF @ kernel_DF.T, jax.lax.optimization_barrier(rows_RD.T) @ slope_RF
+
+
+_widening.defvjp(_widening_forward, _widening_backward)
+
+
 def linear(d_in: int, d_out: int, dtype: Any, rngs: nnx.Rngs, *, zero: bool = False, bias: bool = True) -> nnx.Linear:
     """A linear layer, drawn normal(0.02) as in ViT and BERT, or zero."""
     init = nnx.initializers.zeros_init() if zero else nnx.initializers.truncated_normal(0.02)
-    return Linear(d_in, d_out, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
+    return Linear(d_in, d_out, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs, dot_general=_dot_general)
 
 
 def norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -30,10 +30,12 @@ def test_agrees_with_the_definition_for_rectangular_many_to_many_inputs_full_of_
 @pytest.mark.parametrize("spread", [1.0, 1e-6])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("worth", [1, 10_000])
-def test_every_block_and_way_to_the_best_gives_the_same_ranks(spread, dtype, worth, monkeypatch):
+@pytest.mark.parametrize("worth_exact", [1, 20, 10_000])
+def test_every_block_and_way_to_the_best_gives_the_same_ranks(spread, dtype, worth, worth_exact, monkeypatch):
     # With the small spread all scores lie within the rounding error of a matrix product.
     monkeypatch.setattr(both_ways, "_WORTH_A_PRODUCT", worth)
     monkeypatch.setattr(both_ways, "_ROWS_OF_A_PRODUCT", 7)
+    monkeypatch.setattr(both_ways, "_WORTH_EXACT", worth_exact)
     rng = np.random.default_rng(1)
     n, e = 150, 96
     one, two = (unit(np.ones(e) + spread * rng.standard_normal((n, e))).astype(dtype) for _ in range(2))
@@ -71,14 +73,46 @@ def test_it_leaves_few_queries_to_the_slow_way(monkeypatch):
             assert_same(each, want)
 
 
+def test_equal_queries_in_doubt_are_ranked_without_a_product_of_their_own(monkeypatch):
+    # One report for all, and images that no product can tell apart: every report is in doubt.
+    rng = np.random.default_rng(2)
+    image = unit(np.ones(64) + 1e-6 * rng.standard_normal((150, 64))).astype(np.float32)
+    text = np.repeat(image[:1], 150, axis=0)
+    groups = [np.arange(150), np.arange(150) // 3]
+    wanted = [rank_queries(text, image, groups), rank_queries(image, text, groups)]
+    monkeypatch.setattr(both_ways.ranking, "rank_rows", lambda *_, **__: pytest.fail("was asked query by query"))
+    for found, want in zip(rank_both(text, image, groups), wanted, strict=True):
+        for each, expected in zip(found, want, strict=True):
+            assert_same(each, expected)
+
+
+def test_queries_with_equal_rows_and_equal_best_are_counted_once(monkeypatch):
+    columns = []
+    count = both_ways._count_columns
+
+    def counted(mask):
+        columns.append(mask.shape[1])
+        return count(mask)
+
+    monkeypatch.setattr(both_ways, "_count_columns", counted)
+    rng = np.random.default_rng(3)
+    text = rng.standard_normal((300, 32)).astype(np.float32)
+    text[:200] = text[0]
+    image, text = unit(text + rng.standard_normal((300, 32))), unit(text)
+    rank_both(image, text, [np.arange(300), np.maximum(np.arange(300) - 199, 0)])
+    assert columns == [300, 300, 1, 1]  # above and near, plain; then of all equal reports once
+
+
 def test_one_product_serves_both_directions(monkeypatch):
     # Counted, not timed: scores of N x M once, beside those of the doubtful queries.
     class Counted(np.ndarray):
         scored = 0
 
-        def __matmul__(self, other):
-            Counted.scored += len(self) * other.shape[1]
-            return np.asarray(self) @ np.asarray(other)
+        def __array_ufunc__(self, ufunc, method, *inputs, **more):
+            plain = [np.asarray(each) for each in inputs]
+            if ufunc is np.matmul:
+                Counted.scored += len(plain[0]) * plain[1].shape[1]
+            return getattr(ufunc, method)(*plain, **more)
 
     rng = np.random.default_rng(0)
     one, two = (unit(rng.standard_normal((400, 32))) for _ in range(2))

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from cmr_jax.models import cmrclip
 from cmr_jax.models.attention import gelu, split_heads
 from cmr_jax.models.flops import _inside, _shape
-from cmr_jax.models.layers import Mlp
+from cmr_jax.models.layers import Mlp, linear
 from cmr_jax.models.target import compiled_for
 
 
@@ -41,6 +41,32 @@ def test_linear_layers_multiply_matrices_where_asked():
         dots = [e for e in equations if e.primitive.name == "dot_general"]
         assert len(dots) == 6
         assert ({len(_shape(v)) for e in dots for v in e.invars} == {2}) == wanted
+
+
+def test_the_kernel_gradient_of_a_layer_that_widens_multiplies_copied_rows():
+    """On CPUs; the numbers are those of the plain product."""
+    kernels = {}
+    for wanted in (True, False):
+        mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+        layers = {
+            name: linear(*sizes, jnp.float32, nnx.Rngs(0)) for name, sizes in {"up": (8, 32), "down": (32, 8)}.items()
+        }
+        for name, layer in layers.items():
+            graphdef, state = nnx.split(layer)
+            x = jax.random.normal(jax.random.key(1), (2, 5, layer.in_features))
+
+            def total(state, x, graphdef=graphdef):
+                return jnp.sin(nnx.merge(graphdef, state)(x)).sum()
+
+            with compiled_for(mesh, ("data",)) if wanted else contextlib.nullcontext():
+                gradient = jax.grad(total, (0, 1))
+                barriers = [e for e in _equations(jax.make_jaxpr(gradient)(state, x).jaxpr)
+                            if e.primitive.name == "optimization_barrier"]  # fmt: skip
+                assert len(barriers) == (wanted and name == "up")
+                kernels[name, wanted] = jax.tree.leaves(gradient(state, x))
+    for name in ("up", "down"):
+        for one, other in zip(kernels[name, True], kernels[name, False], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("along_time", [True, False])

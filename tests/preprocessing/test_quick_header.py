@@ -80,6 +80,27 @@ def test_sequences_are_stepped_over(tmp_path, syntax, undefined):
     assert answered(tmp_path / "a.dcm") == (syntax != ExplicitVRBigEndian)
 
 
+def test_common_kinds_of_values_are_made_without_pydicom(tmp_path, monkeypatch):
+    data = mr_dataset(coded(0, 0), NominalCardiacTriggerDelayTime=12.5, ImageType=["ORIGINAL", "PRIMARY", "M"])
+    data.PerFrameFunctionalGroupsSequence = [Dataset()]  # as some vendors write it in classic images
+    save(data, tmp_path / "a.dcm")
+    quick, slow = both(tmp_path, "a.dcm")
+    assert repr(quick) == repr(slow) and quick.frames[0].trigger_ms == 12.5
+    monkeypatch.setattr(quick_header, "Dataset", lambda *_: pytest.fail("was left to pydicom"))
+    assert scan.scan_file(tmp_path, "a.dcm").frames == quick.frames
+
+
+@pytest.mark.parametrize("length", [100, 1 << 14, 1 << 17, 1 << 18])
+def test_headers_longer_than_the_first_read_are_read_on(tmp_path, length):
+    data = mr_dataset(coded(0, 0))
+    data.add_new((0x0019, 0x0010), "LO", "A VENDOR")
+    data.add_new((0x0019, 0x1001), "OB", bytes(length))
+    save(data, tmp_path / "a.dcm")
+    quick, slow = both(tmp_path, "a.dcm")
+    assert repr(quick) == repr(slow) and not quick.status
+    assert answered(tmp_path / "a.dcm") == (length < 1 << 18)
+
+
 def test_what_is_out_of_the_ordinary_is_left_to_pydicom(tmp_path):
     path = tmp_path / "a.dcm"
     assert answered(save(mr_dataset(coded(0, 0)), path))
