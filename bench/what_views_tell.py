@@ -29,7 +29,7 @@ ARMS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 }
 HIDDEN = "all views in training, late enhancement hidden when asked"
 _COLUMNS = (
-    ("scar AUROC", "linear/scar/auroc"), ("group AUROC", "linear/group/auroc"), ("LVEF MAE", "lvef/MAE"),
+    ("scar AUROC", "linear/scar/AUROC"), ("group AUROC", "linear/group/AUROC"), ("LVEF MAE", "lvef/MAE"),
     ("LVEF Spearman", "lvef/Spearman"), ("R@5 %", "R@5"), ("chance", "chance/R@5"),
 )  # fmt: skip
 
