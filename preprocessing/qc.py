@@ -1,5 +1,6 @@
 """Pictures for a person to look at: contact sheets of the very pixels of the records, and distributions."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ _WITH_ENDS = ("cine_sax", "lge_sax")
 _SERIES_OF_A_VIEW = 3
 _INCH_A_PIXEL = 0.0075
 _LAST = ("unknown", "scout")
+_LETTERS_A_TILE = 23  # of a caption, on one line
 
 
 def tiles(example: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
@@ -133,6 +135,7 @@ def _draw(path: Path, page: list[tuple[str, list[tuple[str, np.ndarray]]]]) -> N
         for c, (words, image) in enumerate(row):
             left = c * (size + 1)
             sheet[top : top + size, left : left + size] = image
+            words = textwrap.fill(words, _LETTERS_A_TILE)
             title = f"{study_id}\n{words}" if c == 0 and study_id else words
             axes.text(left, top - 1, title, color="white", fontsize=5, va="bottom", ha="left")
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")

@@ -70,8 +70,8 @@ def choose_phases(phases: int, frames: int) -> np.ndarray:
 
 
 def held_phases(stack_STHW: np.ndarray, view: "View", frames: int, *, extremes: bool = False) -> np.ndarray | None:
-    """The phase that is nearest to each of `frames` equal times of the beat, for a cine of fewer phases; None for one
-    that has enough, unless `extremes` asks for its two ends alone: the most and the least blood.
+    """The phase that is nearest to each of `frames` equal times of the beat, for a uint8 cine of fewer phases; None for
+    one that has enough, unless `extremes` asks for its two ends alone: the most and the least blood.
 
     Few phases are often a choice of them (the ends of diastole and of systole alone), in any order: the beat begins
     with the one that shows the most blood.
@@ -79,8 +79,7 @@ def held_phases(stack_STHW: np.ndarray, view: "View", frames: int, *, extremes: 
     T = stack_STHW.shape[1]
     if frames <= T and not extremes:
         return None
-    shown = np.stack([view(schema.eight_bits(slice_THW, "cine_sax")) for slice_THW in stack_STHW])
-    blood_T = shown.mean(axis=(0, 2, 3))
+    blood_T = np.stack([view(slice_THW) for slice_THW in stack_STHW]).mean(axis=(0, 2, 3))
     most = int(blood_T.argmax())
     beat = np.array([most, int(blood_T.argmin())]) if extremes else (most + np.arange(T)) % T
     return beat[np.rint(np.arange(frames) * len(beat) / frames).astype(int) % len(beat)]
@@ -259,7 +258,7 @@ def study_arrays(
             stack = schema.eight_bits(stacks[series], example["series/view"][series])
             view = seen[series] = view_of(stack, factor, factor * spacing, cut, data)
             if data.layout == "sectors" and view is not None:
-                held[series] = held_phases(stacks[series], view, T, extremes=extremes)
+                held[series] = held_phases(stack, view, T, extremes=extremes)
         view, phases_T = seen[series], held.get(series)
         if phases_T is not None:
             picked = cine_THW[phases_T]
