@@ -146,6 +146,9 @@ class ModelConfig:
     dropout: float = 0.0
     temperature: float = 0.07
     learn_temperature: bool = True
+    # Numbers that reports state (names of `data.schema.NUMBERS`), read off the study's embedding by a linear layer and
+    # held to the report's: see loss.numbers_weight.
+    numbers: tuple[str, ...] = ()
     # Start of the learned bias of the sigmoid loss (-10 in SigLIP, arXiv 2303.15343, section 3.2); 0: none.
     logit_bias: float = 0.0
 
@@ -163,6 +166,8 @@ class LossConfig:
     weight: float = 1.0
     # Of the loss between image and sampled part of the text (data.text_sampling), beside 1 for the whole text.
     part_weight: float = 0.5
+    # Of the error of model.numbers, beside the contrastive loss, which does not say that 45 lies between 40 and 50.
+    numbers_weight: float = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -399,6 +404,7 @@ def _loss_rules(config: Config) -> Rules:
         _one_of(loss.method, "loss.method", ("gather", "ring")),
         (loss.weight > 0, "loss.weight must be positive"),
         (loss.part_weight > 0, "loss.part_weight must be positive"),
+        (loss.numbers_weight > 0, "loss.numbers_weight must be positive"),
         (0 <= loss.similar_from < 1, "loss.similar_from lies in [0, 1)"),
         (
             loss.same_text_positive or not loss.similar_from,

@@ -118,6 +118,19 @@ def sharded(
     return run(image_BE, text_BE, ids_B, valid_B, similar_BF, scale, bias)
 
 
+def numbers(said_BQ: jax.Array, stated_BQ: jax.Array) -> jax.Array:
+    """How far numbers read off the embeddings are from those that the reports state: a scalar.
+
+    The mean over those stated (not NaN) of Huber's loss (doi 10.1214/aoms/1177703732) with its knee at one unit of
+    `schema.NUMBERS`, for a report may be wrong; 0 where none is.
+    """
+    stated = ~jnp.isnan(stated_BQ)
+    off_BQ = jnp.where(stated, said_BQ - jnp.where(stated, stated_BQ, 0.0), 0.0)
+    far_BQ = jnp.abs(off_BQ)
+    loss_BQ = jnp.where(far_BQ < 1.0, 0.5 * off_BQ**2, far_BQ - 0.5)
+    return loss_BQ.sum() / jnp.maximum(stated.sum(), 1).astype(loss_BQ.dtype)
+
+
 def text_features(tokens_BL: jax.Array, mask_BL: jax.Array, width: int = 512) -> jax.Array:
     """Unit float32 `B width` of which the product is the cosine of two texts' counts of token triples.
 

@@ -29,7 +29,7 @@ DECAY: tuple[tuple[str, bool], ...] = (
 # tokens, "block" a stack whose leading axis counts layers, "top" what comes after the last block.
 PLACE: tuple[tuple[str, str], ...] = (
     (r"^(log_scale|logit_bias)$", "top"),
-    (r"^(image|text)_projection/", "top"),
+    (r"^((image|text)_projection|numbers)/", "top"),
     (r"/blocks/", "block"),
     (r"/(patch|token|token_type|embedding_norm|view|slice)/", "stem"),
     (r"/(cls|position|time_position)$", "stem"),

@@ -8,7 +8,7 @@
 | T      | frames (phases)      | K      | head dimension   |
 | H W    | pixels               | F      | MLP width        |
 | P      | patches of a frame   | E      | embedding        |
-| M      | B x V flattened      | Q      | classes          |
+| M      | B x V flattened      | Q      | classes, numbers |
 
 `Embeddings` stands in `evals/export.py`: scoring never imports jax.
 """
@@ -31,6 +31,8 @@ class Batch:
     `slice_BV` float32, 0 at the base and 1 at the apex of the stack; `tokens_BL` int32; `token_mask_BL` bool;
     `text_id_B` int32, equal for studies that show the same text; `row_B` int32, the study's row in its split.
     `part_*`: the same three of a sampled part of the text, where training has one (`data.text_sampling`).
+    `number_BQ` float32, where training has `model.numbers`: what the report states of each, as far from its usual value
+    in units of `schema.NUMBERS`; NaN where it states none.
     """
 
     video_BVTHW: Any
@@ -44,6 +46,7 @@ class Batch:
     part_tokens_BL: Any = None
     part_token_mask_BL: Any = None
     part_id_B: Any = None
+    number_BQ: Any = None
 
 
 @jax.tree_util.register_dataclass

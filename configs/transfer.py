@@ -3,8 +3,8 @@
 Sizes are ours, chosen so that less than one CPU-hour makes the phantoms and trains two models. What helps transfer: the
 window lies on the left ventricle's own ring and shows it by angle and radius, a sector a token (data.centre,
 data.layout); brightness is set by the heart (data.brightness); every study is shown in another pose and through another
-coil each time; and texts state measurements, whole and sentence by sentence (DreamLIP, arXiv 2403.17007). float32,
-because bfloat16 is slower on a CPU.
+coil each time; texts state measurements, whole and sentence by sentence (DreamLIP, arXiv 2403.17007), and what they
+state is also read off the embedding as numbers (model.numbers). float32, because bfloat16 is slower on a CPU.
 """
 
 from ml_collections import ConfigDict
@@ -49,6 +49,7 @@ def get_config() -> ConfigDict:
             video=VideoConfig(image_size=32, frames=10, tubelet=10, patch=8, width=96, depth=2, heads=4),
             text=TextConfig(length=96, width=64, depth=1, heads=4),
             embed_dim=64,
+            numbers=("lvef_percent", "lv_edv_ml", "lv_esv_ml", "lv_mass_g"),
             dtype="float32",
             remat="none",
         ),

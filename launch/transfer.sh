@@ -24,7 +24,7 @@ fi
 
 station "preprocessing"
 "$python" -m preprocessing.run --dicom_dir "$out/phantom/dicom" --reports "$out/phantom/measured.csv" \
-  --label_columns group,lvef,edv_ml,mass_g --notext_labels --out "$out/data" --key_file "$out/key" \
+  --label_columns group,lvef,edv_ml,mass_g --out "$out/data" --key_file "$out/key" \
   --image_size 96 --spacing_mm 3 --split_fractions 0.75,0.05,0.2
 
 station "training: the model"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import grain
 import numpy as np
 
-from cmr_jax.config import Config, DataConfig
+from cmr_jax.config import Config
 from cmr_jax.data import concat, order, schema, text_parts, transforms
 from cmr_jax.data.records import Example, Split
 from cmr_jax.data.tokenizer import Tokenizer
@@ -18,8 +18,10 @@ from cmr_jax.structs import Batch
 _VIEWS, _TEXT = 1, 2
 
 
-def check_names(data: DataConfig) -> None:
-    """Raises InputError for a view or a section that no record can have, naming the nearest that it can."""
+def check_names(config: Config) -> None:
+    """Raises InputError for a view, section or number that no record can have, naming the nearest that it can."""
+    data = config.data
+    _check_known("config.model.numbers", config.model.numbers, tuple(schema.NUMBERS))
     check_views("config.data.views", data.views)
     check_views("config.data.fallback_views", data.fallback_views)
     _check_known("config.data.sections", data.sections, schema.SECTIONS)
@@ -82,6 +84,7 @@ class Loader:
             "text_id_B": transforms.text_id(tokens_L),
             "row_B": np.array(row, np.int32),
             **(self._part(told, _generator(draw, _TEXT)) if draw and data.text_sampling != "none" else {}),
+            **({"number_BQ": _stated(told, self.config.model.numbers)} if draw and self.config.model.numbers else {}),
         }
 
     def _part(self, told: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -100,6 +103,15 @@ class Loader:
         if self.stored_tokens:
             return [int(token) for name in names for token in example[f"tokens/{name}"]]
         return self.tokenizer.encode_sections({name: example[f"section/{name}"] for name in names}, names)
+
+
+def _stated(told: Example, names: tuple[str, ...]) -> np.ndarray:
+    """What the report states of `names` in units of `schema.NUMBERS`, NaN where it states none. Only what was read out
+    of the text counts: the columns of the user's table are for evaluation."""
+    labels = zip(told["label/name"], told["label/value"], told["label/source"], strict=True)
+    said = {name: float(value) for name, value, source in labels if name in names and source == "text"}
+    stated = [(said.get(name, np.nan) - schema.NUMBERS[name][0]) / schema.NUMBERS[name][1] for name in names]
+    return np.array(stated, np.float32)
 
 
 def _generator(draw: tuple[int, int, int], *stream: int) -> np.random.Generator:

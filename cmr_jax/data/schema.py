@@ -48,6 +48,19 @@ MAPS = {
 }
 
 
+# Numbers that a model can be told of (`model.numbers`), by the names that preprocessing reads out of reports: a usual
+# value, and how far from it is one unit of error. Round figures of mixed clinical series, not of one set of records, so
+# that every run has the same scale.
+NUMBERS = {
+    "lvef_percent": (50.0, 15.0), "rvef_percent": (50.0, 15.0),
+    "lv_edv_ml": (190.0, 70.0), "lv_esv_ml": (100.0, 70.0), "rv_edv_ml": (180.0, 60.0), "rv_esv_ml": (90.0, 50.0),
+    "lv_edvi_ml_m2": (100.0, 35.0), "lv_esvi_ml_m2": (50.0, 35.0),
+    "rv_edvi_ml_m2": (95.0, 30.0), "rv_esvi_ml_m2": (45.0, 25.0),
+    "lv_mass_g": (140.0, 60.0), "lv_massi_g_m2": (75.0, 30.0),
+    "t1_ms": (1020.0, 70.0), "t2_ms": (50.0, 7.0), "ecv_percent": (28.0, 6.0),
+}  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
     """One feature of a record. `shape` holds None where the size varies; `raw` arrays are stored as their bytes."""

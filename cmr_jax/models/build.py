@@ -65,7 +65,7 @@ class Model:
         self, params: Params, batch: Batch, *, key: jax.Array | None = None, constrain: Constrain = _identity
     ) -> dict[str, jax.Array]:
         """Both towers: `image_embedding` and `text_embedding` (unit `B E`), `scale` and `bias` (scalars); where the
-        batch has sampled parts of the texts, `part_embedding`."""
+        batch has sampled parts of the texts, `part_embedding`; where the model reads numbers, `number` (`B Q`)."""
         module = self._bind(params)
         image_key, text_key = (None, None) if key is None else jax.random.split(key)
         scale, bias = module.scale_and_bias()
@@ -75,9 +75,12 @@ class Model:
             parts["part_embedding"] = module.encode_text(
                 batch.part_tokens_BL, batch.part_token_mask_BL, key=part_key, constrain=constrain
             )
+        image_BE = module.encode_image(batch, key=image_key, constrain=constrain)
+        number_BQ = module.read_numbers(image_BE)
         return {
             **parts,
-            "image_embedding": module.encode_image(batch, key=image_key, constrain=constrain),
+            **({} if number_BQ is None else {"number": number_BQ}),
+            "image_embedding": image_BE,
             "text_embedding": module.encode_text(
                 batch.tokens_BL, batch.token_mask_BL, key=text_key, constrain=constrain
             ),

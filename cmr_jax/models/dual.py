@@ -45,6 +45,7 @@ class DualEncoder(nnx.Module):
         self.text = text_tower(config.text, dtype, config.remat, config.dropout, rngs)
         self.image_projection = Head(config.image_head, config.video.width, config.embed_dim, dtype, rngs)
         self.text_projection = Head(config.text_head, config.text.width, config.embed_dim, dtype, rngs)
+        self.numbers = linear(config.embed_dim, len(config.numbers), jnp.float32, rngs) if config.numbers else None
         # Strongly typed on purpose: a weakly typed parameter recompiles the step twice.
         self.log_scale = nnx.Param(jnp.array(-math.log(config.temperature), jnp.float32))
         # Only the sigmoid loss needs it; a parameter without a gradient would be dead weight in every checkpoint.
@@ -65,6 +66,15 @@ class DualEncoder(nnx.Module):
     ) -> jax.Array:
         """Unit `B E` of token ids."""
         return unit(self.text_projection(self.text(tokens_BL, mask_BL, key=key, constrain=constrain)))
+
+    def read_numbers(self, image_BE: jax.Array) -> jax.Array | None:
+        """`B Q` of `config.numbers`, in units of `schema.NUMBERS`, read off unit embeddings; None where there are none.
+
+        Linear in the common space, so that whoever asks the embeddings finds them there too."""
+        if self.numbers is None:
+            return None
+        # Brought to a length whose coordinates are about 1, as a linear layer expects.
+        return self.numbers(image_BE * math.sqrt(image_BE.shape[-1]))
 
     def scale_and_bias(self) -> tuple[jax.Array, jax.Array]:
         """The inverse temperature and the bias of the logits."""

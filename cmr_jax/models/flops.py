@@ -85,6 +85,8 @@ def one_study(config: Config) -> Batch:
             "part_token_mask_BL": shape(jnp.bool_, length),
             "part_id_B": shape(jnp.int32),
         }
+    if config.model.numbers:
+        parts["number_BQ"] = shape(jnp.float32, len(config.model.numbers))
     return Batch(
         video_BVTHW=shape(jnp.uint8, series, video.frames, video.image_size, video.image_size),
         video_mask_BVT=shape(jnp.bool_, series, video.frames),

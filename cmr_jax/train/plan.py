@@ -151,6 +151,8 @@ def abstract_batch(config: Config, mesh: Mesh) -> Batch:
             "part_token_mask_BL": shape(length, dtype=jnp.bool_),
             "part_id_B": shape(dtype=jnp.int32),
         }
+    if config.model.numbers:
+        parts["number_BQ"] = shape(len(config.model.numbers), dtype=jnp.float32)
     return Batch(
         video_BVTHW=shape(views, video.frames, video.image_size, video.image_size, dtype=jnp.uint8),
         video_mask_BVT=shape(views, video.frames, dtype=jnp.bool_),

@@ -84,7 +84,7 @@ def _value_and_grad(embed: grad_cache.Embed, loss_of: grad_cache.LossOf, parts: 
 
 def batch_loss(config: LossConfig, out: dict[str, jax.Array], batch: Batch, mesh: Mesh) -> jax.Array:
     """The loss of a batch's embeddings, as `Model.apply` gives them: study against whole text, and against the sampled
-    part of the text where there is one."""
+    part of the text where there is one; and of the numbers read off the study's embedding, where there are any."""
 
     def against(text_BE: jax.Array, ids_B: jax.Array, tokens_BL: jax.Array, mask_BL: jax.Array) -> jax.Array:
         similar = losses.text_features(tokens_BL, mask_BL) if config.similar_from else None
@@ -105,7 +105,10 @@ def batch_loss(config: LossConfig, out: dict[str, jax.Array], batch: Batch, mesh
     if batch.part_id_B is not None:
         part = against(out["part_embedding"], batch.part_id_B, batch.part_tokens_BL, batch.part_token_mask_BL)
         loss = (loss + config.part_weight * part) / (1.0 + config.part_weight)
-    return config.weight * loss
+    loss = config.weight * loss
+    if batch.number_BQ is not None:
+        loss += config.numbers_weight * losses.numbers(out["number"], batch.number_BQ)
+    return loss
 
 
 def jit_step(step: Step, abstract: TrainState, mesh: Mesh):

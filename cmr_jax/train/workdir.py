@@ -50,7 +50,7 @@ def prepare(workdir: Path, config: Config) -> Run:
     """
     if not config.data.path:
         raise InputError("config.data.path is empty: give --config.data.path=DIR, the --out of preprocessing.run")
-    check_names(config.data)
+    check_names(config)
     records.load_manifest(config.data.path)
     if jax.process_index() == 0 and not (workdir / CONFIG).exists():
         _create(workdir, config)

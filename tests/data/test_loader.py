@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cmr_jax.config import DataConfig
+from cmr_jax.config import Config, DataConfig, ModelConfig
 from cmr_jax.data.loader import Loader, check_names, eval_rows, train_batches
 from cmr_jax.data.records import Split
 from cmr_jax.data.tokenizer import Tokenizer
@@ -60,9 +60,14 @@ def test_shuffled_pairs_give_every_study_another_report_in_training_alone(folder
     assert sorted(map(bytes, told)) == sorted(map(bytes, plain.batch(rows).tokens_BL))
 
 
-def test_unknown_view_names_its_nearest(folder):
+def test_unknown_view_names_its_nearest():
     with pytest.raises(InputError, match=r"config.data.views has no 'cine_sx'; did you mean 'cine_sax'"):
-        check_names(DataConfig(views=("cine_sx",)))
+        check_names(Config(data=DataConfig(views=("cine_sx",))))
+
+
+def test_unknown_number_names_its_nearest():
+    with pytest.raises(InputError, match=r"config.model.numbers has no 'lvef'; did you mean 'rvef_percent'|'lvef_per"):
+        check_names(Config(model=ModelConfig(numbers=("lvef",))))
 
 
 def test_eval_rows_cover_the_split_once():
@@ -167,3 +172,38 @@ def test_parts_come_from_the_shuffled_partner_too(folder):
     np.testing.assert_array_equal(a.part_id_B, a.text_id_B)
     np.testing.assert_array_equal(b.part_id_B, b.text_id_B)
     assert (a.part_id_B != b.part_id_B).any()
+
+
+def _with_numbers(folder, **data):
+    loader = _loader(folder, **data)
+
+    class Told:
+        def __len__(self):
+            return len(loader.split)
+
+        def __getitem__(self, row):
+            return {
+                **loader.split[row],
+                "label/name": ["lvef_percent", "lv_mass_g", "oedema"],
+                "label/value": [f"{20 + row}", "99", "absent"],
+                "label/source": ["text", "table", "text"],
+            }
+
+    model = dataclasses.replace(loader.config.model, numbers=("lv_mass_g", "lvef_percent"))
+    return dataclasses.replace(loader, split=Told(), config=dataclasses.replace(loader.config, model=model))
+
+
+def test_numbers_are_those_of_the_text_in_units_of_the_schema(folder):
+    rows = np.arange(24)
+    batch = _with_numbers(folder).batch(rows, step=0)
+    assert np.isnan(batch.number_BQ[:, 0]).all()  # of the user's table
+    np.testing.assert_allclose(batch.number_BQ[:, 1] * 15 + 50, 20 + rows, rtol=1e-5)
+
+
+def test_numbers_come_from_the_shuffled_partner_and_not_to_evaluation(folder):
+    rows = np.arange(24)
+    shuffled = _with_numbers(folder, shuffle_pairs=True)
+    told = shuffled.batch(rows, step=0).number_BQ[:, 1] * 15 + 50
+    assert (np.abs(told - (20 + rows)) > 0.5).mean() > 0.5
+    assert shuffled.batch(rows).number_BQ is None
+    assert _loader(folder).batch(rows, step=0).number_BQ is None
