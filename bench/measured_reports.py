@@ -2,7 +2,7 @@
 
 Writes `DIR/measured.csv` beside `truth.csv`, for `preprocessing.run --reports`. Every sentence stands for itself (data.
 text_sampling "sentence" shows some of them), so that each measurement is learned by itself. The words of a grade follow
-the number by fixed thresholds; nothing is said that short-axis cines could not show.
+the number by fixed thresholds; nothing is said that the short axis, cine and late enhancement, could not show.
 """
 
 import argparse
@@ -48,6 +48,16 @@ def mass(mass_g: float) -> str:
     return f"LV mass {20 * round(mass_g / 20)} g."
 
 
+def enhancement(row: Mapping[str, str]) -> str:
+    """The sentences of late enhancement: its pattern, and of how many segments, to 2; "" where none was acquired."""
+    if "lge_sax" not in row.get("acquired", "").split():
+        return ""
+    pattern, count = row.get("scar_pattern", ""), len(row.get("scar_segments", "").split())
+    if not pattern:
+        return "No late enhancement."
+    return f"Late enhancement: {pattern}. Late enhancement in {2 * max(round(count / 2), 1)} of 17 segments."
+
+
 def group(name: str) -> str:
     """The sentence of the diagnosis."""
     return f"Diagnosis: {name.replace('-', ' ').replace('_', ' ').lower()}."
@@ -65,11 +75,12 @@ def statement(row: Mapping[str, str]) -> str:
 
 def report(row: Mapping[str, str], rng: np.random.Generator) -> str:
     """The report of a phantom: its statement, one point of noise on the fraction as a reader has, what is left in
-    systole, the wall, and its group."""
+    systole, the wall, late enhancement where it was acquired, and its group."""
     lvef = float(np.clip(float(row["lvef"]) + rng.normal(0, 1), 3, 85))
     wall = f"Maximal wall thickness {float(row['wall_mm']):.0f} mm." if row.get("wall_mm") else ""
     left = emptied(float(row["esv_ml"])) if row.get("esv_ml") else ""
-    parts = (statement({**row, "lvef": str(lvef)}), left, wall, group(row["group"]), impression(lvef))
+    said = statement({**row, "lvef": str(lvef)})
+    parts = (said, left, wall, enhancement(row), group(row["group"]), impression(lvef))
     return "FINDINGS:\n" + " ".join(part for part in parts if part) + "\n"
 
 

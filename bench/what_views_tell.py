@@ -1,14 +1,15 @@
-"""What late enhancement and the long axes add: `python -m bench.what_views_tell --data DIR --out R --table FILE`.
+"""What late enhancement adds: `python -m bench.what_views_tell --data DIR --out R --table FILE`.
 
-A dual encoder learns whole exams of the clinical phantom from their letters alone, once with all views and once for
-each set that was left out of training and asking, for several seeds. Asked of test patients, with a probe fitted on the
-training patients' embeddings: whether there is scar, the fraction, the group; and the own letter among all. The model
-of all views is also asked with its late enhancement hidden. Every run leaves `ARM-SEED.json` in --out and is not made
-again.
+The model of configs/transfer.py learns exams of the clinical phantom from reports that state what was measured
+(bench.measured_reports), once with late enhancement and once without, for several seeds. Asked of test patients, with a
+probe fitted on the training patients' embeddings: whether there is scar, the fraction, the group; and the own report
+among all. The model with all views is also asked with its late enhancement hidden. Every run leaves `ARM-SEED.json` in
+--out and is not made again.
 
-Records: `preprocessing.phantom --variety clinical --studies 900 --slices 6 --phases 6 --matrix 96 --seed 7
---patients_with_two_studies 0`, then `preprocessing.run --label_table DIR/truth.csv --label_columns scar,lvef,group
---notext_labels --image_size 64 --spacing_mm 4 --split_fractions 0.66,0.04,0.3` (see launch/demo.sh).
+Records: `preprocessing.phantom --variety clinical --studies 900 --slices 12 --phases 10 --matrix 112 --seed 7
+--patients_with_two_studies 0` to DIR, `bench.measured_reports --phantom DIR`, then `preprocessing.run --reports
+DIR/measured.csv --label_table DIR/truth.csv --label_columns scar,lvef,group --image_size 96 --spacing_mm 3
+--split_fractions 0.66,0.04,0.3` (see launch/transfer.sh).
 """
 
 import argparse
@@ -20,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 LGE = ("lge_sax", "lge_2ch", "lge_3ch", "lge_4ch")
-_CINE, _LONG = ("cine_sax",) * 3, ("cine_2ch", "cine_4ch")
-# arm -> (what it is, views that it is trained and asked with, views hidden when it is asked)
-ARMS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "all": ("all views: short and long axes, late enhancement", (*_CINE, *_LONG, *("lge_sax",) * 3, "lge_4ch"), ()),
-    "no_lge": ("no late enhancement", (*_CINE, *_LONG), ()),
-    "short_axis": ("no late enhancement, short axis alone", _CINE, ()),
+_CINE = ("cine_sax",) * 4
+# arm -> (what it is, views that it is trained and asked with)
+ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "all": ("short axis, cine and late enhancement", (*_CINE, *("lge_sax",) * 4)),
+    "no_lge": ("no late enhancement", _CINE),
 }
-HIDDEN = "all views in training, late enhancement hidden when asked"
+HIDDEN = "late enhancement in training, hidden when asked"
 _COLUMNS = (
     ("scar AUROC", "linear/scar/AUROC"), ("group AUROC", "linear/group/AUROC"), ("LVEF MAE", "lvef/MAE"),
     ("LVEF Spearman", "lvef/Spearman"), ("R@5 %", "R@5"), ("chance", "chance/R@5"),
@@ -60,28 +60,13 @@ def main() -> None:
 
 def arm_config(arm: str, data: Path, seed: int, steps: int) -> Any:
     """The Config of one run; arms differ in their views alone."""
-    from cmr_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig, VideoConfig
+    from cmr_jax import config
+    from configs.transfer import get_config
 
-    return Config(
-        data=DataConfig(
-            path=str(data),
-            views=ARMS[arm][1],
-            sections=("findings", "impression"),
-            spacing_mm=4.0,
-            centre="motion",
-            view_dropout=0.2,
-            text_sampling="sentence",
-        ),
-        model=ModelConfig(
-            video=VideoConfig(image_size=32, frames=6, tubelet=6, patch=8, width=96, depth=2, heads=4),
-            text=TextConfig(length=128, width=96, depth=1, heads=4),
-            embed_dim=64,
-            dtype="float32",
-            remat="none",
-        ),
-        optim=OptimConfig(learning_rate=2e-3, warmup_steps=40, weight_decay=0.05),
-        train=TrainConfig(steps=steps, batch_size=64, seed=seed, checkpoint_every=0),
-    )
+    raw = get_config().to_dict()
+    raw["data"] |= {"path": str(data), "views": list(ARMS[arm][1])}
+    raw["train"] |= {"steps": steps, "seed": seed, "checkpoint_every": 0}
+    return config.from_dict(raw)
 
 
 def run(arm: str, seed: int, data: Path, folder: Path, steps: int) -> dict[str, Any]:

@@ -148,6 +148,15 @@ def test_a_statement_says_what_is_known_and_no_more():
     assert measured_reports.statement({"lvef": ""}) == ""
 
 
+def test_late_enhancement_is_spoken_of_where_it_was_acquired():
+    scar = {"scar_pattern": "mid-wall", "scar_segments": "2 3 8 9 14"}
+    said = "Late enhancement: mid-wall. Late enhancement in 4 of 17 segments."
+    assert measured_reports.enhancement({**scar, "acquired": "cine_sax lge_sax"}) == said
+    assert measured_reports.enhancement({**scar, "acquired": "cine_sax lge_4ch"}) == ""
+    assert measured_reports.enhancement({"acquired": "lge_sax"}) == "No late enhancement."
+    assert measured_reports.enhancement({}) == ""
+
+
 def test_a_phantoms_report_states_each_measurement_in_a_sentence_of_its_own():
     row = {"lvef": "38.6", "edv_ml": "188", "esv_ml": "111", "mass_g": "143", "wall_mm": "9.6", "group": "dilated"}
     text = measured_reports.report(row, np.random.default_rng(0))
