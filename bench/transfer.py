@@ -5,6 +5,7 @@ W comes from `launch/transfer.sh` (`make transfer`): `data` (the phantoms' recor
 alike, but that in the second every study had another study's report), `key`. D is any folder of DICOM, without reports.
 The columns of truth.csv are study_uid, lvef (percent), edv_ml, mass_g, group, each of them empty where unknown. D goes
 through the same preprocessing; a ridge probe is fitted on phantoms that were not trained on; nothing is fitted on D.
+`lvef_zero_shot` is what sentences say without a probe, `lvef_read` what the model reads off by itself (model.numbers).
 
 R then holds transfer.json (`model/lvef/spearman`, `model/lvef/mae`, `…/ci95`, `n`; the same under `random_init/`, the
 model as it was before training, and `shuffled/`), transfer.md, and predictions.csv, a line a study by its line of
@@ -181,6 +182,10 @@ def ask(run: Path, data: Path, real: Real, *, untrained: bool = False) -> tuple[
         part = scores.measurement(real.column(name), said[name], probe.mean, patients)
         part |= {"phantom_mae": probe.mae, "phantom_n": len(known), "penalty": probe.penalty}
         figures |= {f"{name}/{key}": value for key, value in part.items()}
+    if (read_N := asked.read("lvef_percent", real_KNE)) is not None:
+        part = scores.measurement(real.column("lvef"), read_N, float(np.nanmean(columns["lvef"])), patients)
+        figures |= {f"lvef_read/{key}": value for key, value in part.items()}
+        said["lvef_read"] = read_N
     image_NE = real_KNE.mean(axis=0)
     without, value_N = _without_probe(asked, real, image_NE, patients)
     return figures | without, said | {"lvef_zero_shot": value_N}
@@ -233,8 +238,9 @@ def table(figures: dict[str, Any]) -> str:
     """The figures as Markdown: a line a figure, a column a model, `figure [95 % interval]`."""
     arms = [arm for arm in ARMS if any(key.startswith(f"{arm}/") for key in figures)]
     rows = ["lvef/spearman", "lvef/mae", "lvef/bias", "lvef/mae_of_the_mean", "lvef_zero_shot/spearman"]
-    rows += ["lvef_zero_shot/mae", "edv_ml/spearman", "edv_ml/mae", "mass_g/spearman", "mass_g/mae", "group/auroc"]
-    rows += ["group/accuracy", "statement/R@1", "statement/mean_rank", "statement/chance/mean_rank", "lvef/phantom_mae"]
+    rows += ["lvef_zero_shot/mae", "lvef_read/spearman", "lvef_read/mae", "edv_ml/spearman", "edv_ml/mae"]
+    rows += ["mass_g/spearman", "mass_g/mae", "group/auroc", "group/accuracy", "statement/R@1", "statement/mean_rank"]
+    rows += ["statement/chance/mean_rank", "lvef/phantom_mae"]
 
     def cell(arm: str, row: str) -> str:
         value, span = figures.get(f"{arm}/{row}"), figures.get(f"{arm}/{row}/ci95")

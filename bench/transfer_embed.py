@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import yaml
 
 from bench import measured_reports
 from cmr_jax import rng
-from cmr_jax.data import records
+from cmr_jax.data import records, schema
 from cmr_jax.data.loader import eval_rows
 from cmr_jax.errors import InputError
 from cmr_jax.evals import embed, regression
@@ -85,6 +86,17 @@ class Asked:
         framed = [self._run.tokenizer.frame(self._run.tokenizer.encode(text), length) for text in sentences]
         tokens_NL, mask_NL = (np.stack(part) for part in zip(*framed, strict=True))
         return np.asarray(self._text(self._params, tokens_NL, mask_NL))
+
+    def read(self, name: str, embedding_KNE: np.ndarray) -> np.ndarray | None:
+        """What the model itself reads of the number `name` (`schema.NUMBERS`) off embeddings, the mean over the draws:
+        `N`; None where it was not trained to."""
+        names = self._run.config.model.numbers
+        if name not in names:
+            return None
+        K, N, E = embedding_KNE.shape
+        said = self._run.model.read_numbers(self._params, jnp.asarray(embedding_KNE.reshape(K * N, E)))
+        usual, unit = schema.NUMBERS[name]
+        return usual + unit * np.asarray(said)[:, names.index(name)].reshape(K, N).mean(axis=0)
 
     def prompts(self, group: str) -> list[str]:
         """The sentences that a group's name stands for."""

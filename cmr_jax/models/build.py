@@ -61,6 +61,11 @@ class Model:
         """Unit float32 `B E`."""
         return self._bind(params).encode_text(tokens_BL, mask_BL, key=key, constrain=constrain)
 
+    def read_numbers(self, params: Params, image_BE: jax.Array) -> jax.Array | None:
+        """`B Q` of `config.numbers` as read off unit embeddings, as far from their usual values in units of
+        `data.schema.NUMBERS`; None where the model reads none."""
+        return self._bind(params).read_numbers(image_BE)
+
     def apply(
         self, params: Params, batch: Batch, *, key: jax.Array | None = None, constrain: Constrain = _identity
     ) -> dict[str, jax.Array]:

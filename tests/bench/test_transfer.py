@@ -59,7 +59,9 @@ def workdir(tmp_path_factory, python: str) -> Path:
                 path=str(out / "data"), views=("cine_sax",) * 2, spacing_mm=6.0, centre="motion", brightness="heart",
                 rotate_degrees=10.0, text_sampling="sentence", sections=("findings",), shuffle_pairs=arm == "shuffled",
             ),
-            model=dataclasses.replace(tiny.MODEL, text=dataclasses.replace(tiny.TEXT, vocab_size=0)),
+            model=dataclasses.replace(
+                tiny.MODEL, text=dataclasses.replace(tiny.TEXT, vocab_size=0), numbers=("lv_edv_ml", "lvef_percent")
+            ),
             train=TrainConfig(steps=1, batch_size=8, seed=seed),
         )  # fmt: skip
         run = workdir_lib.prepare(out / arm, config)
@@ -107,7 +109,15 @@ def _files(hearts: Path, study_uid: str) -> list[Path]:
 def test_every_figure_is_there_with_its_interval_and_controls(asked: Path):
     figures = json.loads((asked / "transfer.json").read_text())
     for arm in transfer.ARMS:
-        for name in ("lvef/spearman", "lvef/mae", "edv_ml/mae", "mass_g/mae", "group/auroc", "statement/R@1"):
+        for name in (
+            "lvef/spearman",
+            "lvef/mae",
+            "lvef_read/mae",
+            "edv_ml/mae",
+            "mass_g/mae",
+            "group/auroc",
+            "statement/R@1",
+        ):
             assert f"{arm}/{name}" in figures and f"{arm}/{name}/ci95" in figures
         assert figures[f"{arm}/lvef/n"] == figures["n"] == 2
         assert figures[f"{arm}/edv_ml/n"] == 3 and figures[f"{arm}/mass_g/n"] == 2
@@ -124,6 +134,8 @@ def test_odd_studies_are_counted_not_met_with_a_crash(asked: Path):
         rows = list(csv.DictReader(file))
     assert [bool(row["left_out"]) for row in rows] == [True, True, False, False, False, True]
     assert all(bool(row["model/lvef"]) != bool(row["left_out"]) for row in rows)
+    # Drawn, not trained: what is read off is near the usual value of an LVEF, and not of a volume.
+    assert all(0 < float(row["model/lvef_read"]) < 100 for row in rows if not row["left_out"])
 
 
 @pytest.mark.slow  # a minute of CPU: two preprocessings and three models
