@@ -2,16 +2,20 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+import yaml
 
 from bench import measured_reports, transfer
+from bench.transfer_embed import GROUPS
 from cmr_jax import optim, sharding
 from cmr_jax.config import Config, DataConfig, MeshConfig, TrainConfig
 from cmr_jax.data import text_parts
@@ -19,6 +23,7 @@ from cmr_jax.errors import InputError
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.checkpoint import Checkpoints
 from cmr_jax.train.state import init_state
+from preprocessing import sections
 from preprocessing.phantom import __main__ as phantom
 from preprocessing.phantom import study
 from tests import tiny
@@ -158,6 +163,17 @@ def test_a_statement_says_what_is_known_and_no_more():
         "LVEF 25 percent, severely reduced. LV end-diastolic volume 200 ml."
     )
     assert measured_reports.statement({"lvef": ""}) == ""
+
+
+def test_groups_are_asked_for_in_words_that_findings_are_written_in():
+    row = {"lvef": "38.6", "edv_ml": "188", "mass_g": "143", "wall_mm": "9.6", "group": "dilated"}
+    read = sections.split(measured_reports.report(row, np.random.default_rng(0)))
+    findings = " ".join(block.text for block in read if block.section == "findings")
+    known = {re.sub(r"\d+|, .*", "", sentence) for sentence in text_parts.sentences(findings)}
+    asked = yaml.safe_load(GROUPS.read_text())
+    assert {"normal", "hypertrophy"} < set(asked)
+    for prompt in itertools.chain(*asked.values()):
+        assert {re.sub(r"\d+|, .*", "", sentence) for sentence in text_parts.sentences(prompt)} <= known
 
 
 def test_late_enhancement_is_spoken_of_where_it_was_acquired():
