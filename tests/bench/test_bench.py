@@ -1,9 +1,11 @@
 """The benches' own arithmetic: pairs, shares, the page."""
 
+import time
+
 import pytest
 
 from bench import __main__ as bench
-from bench import growth, step
+from bench import growth, reader, step
 
 
 def _runs(seconds: list[float], loss: float = 2.0):
@@ -40,3 +42,14 @@ def test_what_grows_in_line_with_size_has_the_exponent_one():
     rows = [{"size": n, "flops": 3.0 * n, "cpu_s": [0.0, 2.0 * n * n, 9.0]} for n in (2, 8)]
     assert growth.exponent(rows, "flops") == pytest.approx(1)
     assert growth.exponent(rows, "cpu_s") == pytest.approx(2)
+
+
+def test_a_reader_is_charged_with_the_memory_that_it_takes_for_itself():
+    def run() -> int:
+        held = b"1" * (64 << 20)
+        time.sleep(0.1)
+        return len(held)
+
+    size, mib = reader._watched(run)
+    assert size == 64 << 20
+    assert 60 < mib < 100
