@@ -32,8 +32,8 @@ def _dot_general(rows: jax.Array, kernel: jax.Array, dimensions: Any, **more: An
 
 def _copy_pays(rows: int, d_in: int, d_out: int) -> bool:
     """Whether `_widening` is worth its copy. With AVX2 it made the gradient 1.6 times as fast of 1,568 rows and a d_out
-    of whole pages (1,024 floats), slower for 256 rows, and changed little for other widths. With AVX-512 it costs 1 %
-    where this is true and up to 17 % where it is not (bench.products, docs/performance.md)."""
+    of whole pages (1,024 floats), slower of 256 rows, and changed little at other widths. With AVX-512 it pays nowhere,
+    and costs least where this is true (bench.products, docs/performance.md)."""
     return rows >= 1024 and d_out > d_in and d_out % 1024 == 0
 
 
