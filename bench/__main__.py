@@ -88,10 +88,14 @@ def page(figures: Figures, lines: dict[str, str], note: str = "") -> str:
 
 def machine() -> str:
     processor = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    for line in about.splitlines():
         if line.startswith("model name"):
             processor = line.split(":", 1)[1].strip()
             break
+    # The ratios to PyTorch hang on it more than on the name.
+    widest = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in about.split()), "")
+    processor += f" with {widest}" if widest else ""
     versions = []
     for name in LIBRARIES:
         try:

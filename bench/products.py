@@ -2,8 +2,8 @@
 
 The product, the gradient of its rows and that of its kernel, as XLA:CPU compiles them, beside NumPy's (OpenBLAS) of the
 same matrices, in turn (paired): GFLOP a CPU-second, and how many times NumPy's time ours takes. The kernel's gradient
-stands there in three ways: of the rows where they lie, of their transposed copy (as `models/layers.py` has it where a
-layer widens), and as the transpose of the gradient's transpose. Shapes are those of bench.step.
+stands there in three ways: of the rows where they lie, of their transposed copy (as `models/layers.py` has it where
+that pays), and as the transpose of the gradient's transpose. Shapes are those of bench.step.
 """
 
 import argparse
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 # Rows, width in, width out: the MLP of small, then of medium and paper size, and the latter's other layers and text.
+# The last three: from how many rows on the copy pays.
 SHAPES = ((1568, 384, 1536), (1568, 1536, 384), (1568, 768, 3072), (1568, 3072, 768), (1568, 768, 2304),
-          (1568, 768, 768), (256, 768, 3072))  # fmt: skip
+          (1568, 768, 768), (1024, 768, 3072), (512, 768, 3072), (256, 768, 3072))  # fmt: skip
 
 
 def main() -> None:

@@ -11,16 +11,18 @@ studies where the way has one, else a shuffle buffer of `--buffer` studies, whic
   tfds      builder_from_directory(...).as_dataset, shuffled files and shuffle buffer, as NumPy
   array_record  the same payloads in ArrayRecord files (uncompressed, one record a chunk), permuted, parsed as ours
 
-Also: CPU-seconds to the first study of an epoch, and to the first one when beginning in the middle of it; memory.
+Also: CPU-seconds to the first study of an epoch, and to the first one when beginning in the middle of it; and the most
+memory of its own (not that of files, which the system can drop) that the process had in a pass, its libraries among it,
+beyond what it had before.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +67,7 @@ def _row(way: str, runs: dict[str, list[dict[str, float]]], size: int) -> dict[s
     if "ours" in runs:
         pairs = zip(runs[way], runs["ours"], strict=True)
         row["ours_is_times"] = statistics.median(one["seconds"] / ours["seconds"] for one, ours in pairs)
-    for name in ("first_study_s", "middle_of_epoch_s", "peak_mib"):
+    for name in ("first_study_s", "middle_of_epoch_s", "own_mib"):
         row[name] = statistics.median(run[name] for run in runs[way])
     return row
 
@@ -135,9 +137,9 @@ def _measure(way: str, folder: Path, buffer: int) -> dict[str, float]:
     read: Callable[[Path, int, int], Iterator[int]] = {
         "raw": _raw, "ours": _ours, "grain": _grain, "tf.data": _tf_data, "tfds": _tfds, "array_record": _array_record,
     }[way]  # fmt: skip
-    count = len(list(read(folder, buffer, 0)))  # imports and first-call costs
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    out = {"seconds": 0.0}
+    # Imports and first-call costs; the watch would cost a timed pass some of its seconds.
+    count, own_mib = _watched(lambda: len(list(read(folder, buffer, 0))))
+    out = {"seconds": 0.0, "own_mib": own_mib}
     started = time.process_time()
     for seen, frames in enumerate(read(folder, buffer, 0)):
         if seen == 0:
@@ -147,11 +149,33 @@ def _measure(way: str, folder: Path, buffer: int) -> dict[str, float]:
     out["seconds"] = time.process_time() - started
     if seen + 1 != count:
         raise SystemExit(f"{way} read {seen + 1} studies of {count}")
-    out["peak_mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     started = time.process_time()
     next(iter(read(folder, buffer, count // 2)))
     out["middle_of_epoch_s"] = time.process_time() - started
     return out
+
+
+def _watched(run: Callable[[], int]) -> tuple[int, float]:
+    """What `run` returns, and the most MiB of anonymous memory meanwhile beyond those before. The peak of resident
+    memory would count the pages of mapped files too."""
+    before, seen, done = _anonymous_mib(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.append(_anonymous_mib() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        return run(), max(seen)
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _anonymous_mib() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
 def _order(count: int, start: int) -> list[int]:

@@ -24,10 +24,17 @@ class Linear(nnx.Linear):
 
 
 def _dot_general(rows: jax.Array, kernel: jax.Array, dimensions: Any, **more: Any) -> jax.Array:
-    widens = rows.ndim == kernel.ndim == 2 and kernel.shape[1] > kernel.shape[0]
-    if target().tokens_as_rows and widens and all(given is None for given in more.values()):
+    matrices = rows.ndim == kernel.ndim == 2 and all(given is None for given in more.values())
+    if target().tokens_as_rows and matrices and _copy_pays(rows.shape[0], *kernel.shape):
         return _widening(rows, kernel)
     return jax.lax.dot_general(rows, kernel, dimensions, **more)
+
+
+def _copy_pays(rows: int, d_in: int, d_out: int) -> bool:
+    """Whether `_widening` is worth its copy. With AVX2 it made the gradient 1.6 times as fast of 1,568 rows and a d_out
+    of whole pages (1,024 floats), slower of 256 rows, and changed little at other widths. With AVX-512 it pays nowhere,
+    and costs least where this is true (bench.products, docs/performance.md)."""
+    return rows >= 1024 and d_out > d_in and d_out % 1024 == 0
 
 
 @jax.custom_vjp

@@ -1,9 +1,11 @@
 """The benches' own arithmetic: pairs, shares, the page."""
 
+import time
+
 import pytest
 
 from bench import __main__ as bench
-from bench import growth, step
+from bench import growth, reader, step
 
 
 def _runs(seconds: list[float], loss: float = 2.0):
@@ -12,7 +14,8 @@ def _runs(seconds: list[float], loss: float = 2.0):
 
 def _row(loss: float = 2.0):
     found = {"ours": _runs([1.0, 2.0, 6.0]), "torch": _runs([2.0, 2.0, 3.0], loss)}
-    return step.row("small", "train", 4, 8e9, found, {"ours": 2**30, "torch": 2**31}, [8e9] * 3)
+    peaks = {"ours": 2**29, "ours_compiling": 2**30, "torch": 2**31}
+    return step.row("small", "train", 4, 8e9, found, peaks, [8e9] * 3)
 
 
 def test_ratios_are_of_pairs():
@@ -20,7 +23,7 @@ def test_ratios_are_of_pairs():
     assert row["ratio"] == [0.5, 1.0, 2.0]
     assert row["ours"]["cpu_s"] == [1.0, 2.0, 6.0]
     assert row["ours"]["share_of_gemm"] == 0.5
-    assert row["peak_ratio"] == 0.5
+    assert row["peak_ratio"] == 0.5 and row["cached_peak_ratio"] == 0.25
 
 
 def test_another_function_is_no_peer():
@@ -39,3 +42,14 @@ def test_what_grows_in_line_with_size_has_the_exponent_one():
     rows = [{"size": n, "flops": 3.0 * n, "cpu_s": [0.0, 2.0 * n * n, 9.0]} for n in (2, 8)]
     assert growth.exponent(rows, "flops") == pytest.approx(1)
     assert growth.exponent(rows, "cpu_s") == pytest.approx(2)
+
+
+def test_a_reader_is_charged_with_the_memory_that_it_takes_for_itself():
+    def run() -> int:
+        held = b"1" * (64 << 20)
+        time.sleep(0.1)
+        return len(held)
+
+    size, mib = reader._watched(run)
+    assert size == 64 << 20
+    assert 60 < mib < 100
