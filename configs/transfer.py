@@ -55,6 +55,6 @@ def get_config() -> ConfigDict:
         ),
         loss=LossConfig(part_weight=2.0),
         optim=OptimConfig(learning_rate=3e-3, warmup_steps=30, weight_decay=0.05),
-        train=TrainConfig(steps=1800, batch_size=64, checkpoint_every=100),
+        train=TrainConfig(steps=600, batch_size=64, checkpoint_every=100),
     )
     return ConfigDict(to_dict(config)).lock()
