@@ -6,7 +6,7 @@ probe fitted on the training patients' embeddings: whether there is scar, the fr
 among all. The model with all views is also asked with its late enhancement hidden. Every run leaves `ARM-SEED.json` in
 --out and is not made again.
 
-Records: `preprocessing.phantom --variety clinical --studies 900 --slices 12 --phases 10 --matrix 112 --seed 7
+Records: `preprocessing.phantom --variety clinical --studies 600 --slices 12 --phases 10 --matrix 112 --seed 21
 --patients_with_two_studies 0` to DIR, `bench.measured_reports --phantom DIR`, then `preprocessing.run --reports
 DIR/measured.csv --label_table DIR/truth.csv --label_columns scar,lvef,group --image_size 96 --spacing_mm 3
 --split_fractions 0.66,0.04,0.3` (see launch/transfer.sh).
@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-LGE = ("lge_sax", "lge_2ch", "lge_3ch", "lge_4ch")
+LGE = ("lge_sax",)
 _CINE = ("cine_sax",) * 4
 # arm -> (what it is, views that it is trained and asked with)
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "all": ("short axis, cine and late enhancement", (*_CINE, *("lge_sax",) * 4)),
+    "all": ("short axis, cine and late enhancement", (*_CINE, *LGE * 4)),
     "no_lge": ("no late enhancement", _CINE),
 }
 HIDDEN = "late enhancement in training, hidden when asked"

@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from cmr_jax import ring
@@ -125,9 +126,8 @@ def numbers(said_BQ: jax.Array, stated_BQ: jax.Array) -> jax.Array:
     `schema.NUMBERS`, for a report may be wrong; 0 where none is.
     """
     stated = ~jnp.isnan(stated_BQ)
-    off_BQ = jnp.where(stated, said_BQ - jnp.where(stated, stated_BQ, 0.0), 0.0)
-    far_BQ = jnp.abs(off_BQ)
-    loss_BQ = jnp.where(far_BQ < 1.0, 0.5 * off_BQ**2, far_BQ - 0.5)
+    # What is not stated becomes 0 on both sides: no error and no gradient.
+    loss_BQ = optax.losses.huber_loss(jnp.where(stated, said_BQ, 0.0), jnp.where(stated, stated_BQ, 0.0))
     return loss_BQ.sum() / jnp.maximum(stated.sum(), 1).astype(loss_BQ.dtype)
 
 

@@ -51,7 +51,7 @@ def prepare(workdir: Path, config: Config) -> Run:
     if not config.data.path:
         raise InputError("config.data.path is empty: give --config.data.path=DIR, the --out of preprocessing.run")
     check_names(config)
-    records.load_manifest(config.data.path)
+    _check_stated(config, records.load_manifest(config.data.path))
     if jax.process_index() == 0 and not (workdir / CONFIG).exists():
         _create(workdir, config)
     multihost_utils.sync_global_devices("workdir")
@@ -63,6 +63,16 @@ def prepare(workdir: Path, config: Config) -> Run:
     return dataclasses.replace(
         run, config=dataclasses.replace(config, model=dataclasses.replace(config.model, text=text))
     )
+
+
+def _check_stated(config: Config, manifest: dict[str, Any]) -> None:
+    """Raises InputError for a number that would never be learned, because no report of the dataset states it."""
+    for name in config.model.numbers:
+        if name not in manifest.get("label_names", ()):
+            raise InputError(
+                f"config.model.numbers names {name!r}, which no report of the dataset states: leave it out, or run"
+                " preprocessing without --notext_labels"
+            )
 
 
 def _create(workdir: Path, config: Config) -> None:

@@ -53,7 +53,7 @@ def workdir(tmp_path_factory, python: str) -> Path:
     assert done.returncode == 0, done.stderr
     done = _call(
         python, "preprocessing.run", f"--dicom_dir={hearts / 'dicom'}", f"--reports={hearts / measured_reports.NAME}",
-        "--label_columns=group,lvef,edv_ml,mass_g", "--notext_labels", f"--out={out / 'data'}",
+        "--label_columns=group,lvef,edv_ml,mass_g", f"--out={out / 'data'}",
         f"--key_file={out / 'key'}", "--image_size=32", "--spacing_mm=6", "--split_fractions=0.4,0.3,0.3",
         "--num_workers=0",
     )  # fmt: skip
