@@ -29,6 +29,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "half": ("half of the training phantoms", {"studies": 0.5}),
     "quarter": ("a quarter of them", {"studies": 0.25}),
     "no_numbers": ("contrastive alone: no number is read off the embedding", {"model.numbers": ()}),
+    "no_gain": ("what moves is not multiplied", {"model.video.motion_gain": 1.0}),
     "hard_softmax": ("softmax, one positive each", {"loss.same_text_positive": False}),
     "sigmoid": ("sigmoid", {"loss.kind": "sigmoid", "model.logit_bias": -10.0}),
     "one_frame": ("one frame a slice: nothing moves", {"model.video.frames": 1, "model.video.tubelet": 1}),
