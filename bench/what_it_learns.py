@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.transfer_recipe import recipe
+from cmr_jax.config import Config
+
 # arm -> (what it is, changes of the config; "studies": share of the training phantoms; "trained": False for none)
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "base": ("configs/transfer.py: softmax, equal texts are soft targets", {}),
@@ -34,8 +37,8 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "sigmoid": ("sigmoid", {"loss.kind": "sigmoid", "model.logit_bias": -10.0}),
     "one_frame": ("one frame a slice: nothing moves", {"model.video.frames": 1, "model.video.tubelet": 1}),
     "picture": (
-        "the window as a picture of 120 mm, not by angle and radius",
-        {"data.layout": "picture", "model.video.image_size": 40},
+        "the window as a picture of 120 mm, not by angle and radius, and no cine shown by its two ends",
+        {"data.layout": "picture", "data.two_phases": 0.0, "model.video.image_size": 40},
     ),
     "motion_centre": ("the window about what moves, not about the left ventricle's ring", {"data.centre": "motion"}),
     "whole_cines": ("no cine shown by its two ends alone", {"data.two_phases": 0.0}),
@@ -107,21 +110,10 @@ def _run_all(options: argparse.Namespace, todo: list[tuple[str, int]]) -> None:
             print(arm, seed, {name: figures.get(key) for name, key in _COLUMNS}, flush=True)
 
 
-def arm_config(arm: str, data: Path, seed: int, steps: int) -> Any:
+def arm_config(arm: str, data: Path, seed: int, steps: int) -> Config:
     """The Config of one run."""
-    from cmr_jax import config
-    from configs.transfer import get_config
-
-    raw = get_config().to_dict()
-    for key, value in {**ARMS[arm][1], "data.path": str(data), "train.seed": seed, "train.steps": steps}.items():
-        if key in ("studies", "trained"):
-            continue
-        at = raw
-        *way, last = key.split(".")
-        for name in way:
-            at = at[name]
-        at[last] = value
-    return config.from_dict(raw)
+    changes = {key: value for key, value in ARMS[arm][1].items() if key not in ("studies", "trained")}
+    return recipe(data, steps, {**changes, "train.seed": seed})
 
 
 def run(arm: str, seed: int, data: Path, folder: Path, steps: int, real: Any) -> dict[str, Any]:

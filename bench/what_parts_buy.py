@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.transfer_recipe import recipe
+
 WHOLE = "nothing"
 # Sketches for this question are none of W's, whose seed is 0.
 _SEED = 31
@@ -71,21 +73,17 @@ def _run_all(options: argparse.Namespace, todo: list[str]) -> None:
 def run(part: str, options: argparse.Namespace, folder: Path, hearts: dict[str, Any]) -> dict[str, Any]:
     """Draws sketches without `part`, trains on them and asks about `hearts`; the figures by name."""
     from bench import transfer
-    from cmr_jax import config
     from cmr_jax.train.loop import train
     from cmr_jax.train.workdir import prepare
-    from configs.transfer import get_config
 
     records(part, options.studies, folder, options.workdir / "key")
-    raw = get_config().to_dict()
-    raw["data"]["path"] = str(folder / "data")
-    raw["train"] |= {"steps": options.steps, "checkpoint_every": 0}
-    opened = prepare(folder / "model", config.from_dict(raw))
-    loader = opened.loader(folder / "data", "train")
-    train(opened.config, opened.model, loader, folder / "model")
+    data, model = folder / "data", folder / "model"
+    opened = prepare(model, recipe(data, options.steps, {"train.checkpoint_every": 0}))
+    loader = opened.loader(data, "train")
+    train(opened.config, opened.model, loader, model)
     out: dict[str, Any] = {"without": part, "studies": len(loader.split), "steps": options.steps}
     for name, asked in hearts.items():
-        figures, _ = transfer.ask(folder / "model", folder / "data", asked, draws=_DRAWS[name])
+        figures, _ = transfer.ask(model, data, asked, draws=_DRAWS[name])
         out |= {f"{name}/{key}": value for key, value in figures.items() if key.startswith("lvef/")}
     shutil.rmtree(folder)
     return out

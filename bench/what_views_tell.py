@@ -20,6 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.transfer_recipe import recipe
+from cmr_jax.config import Config
+
 LGE = ("lge_sax",)
 _CINE = ("cine_sax",) * 4
 # arm -> (what it is, views that it is trained and asked with)
@@ -58,15 +61,9 @@ def main() -> None:
         options.table.write_text(text)
 
 
-def arm_config(arm: str, data: Path, seed: int, steps: int) -> Any:
+def arm_config(arm: str, data: Path, seed: int, steps: int) -> Config:
     """The Config of one run; arms differ in their views alone."""
-    from cmr_jax import config
-    from configs.transfer import get_config
-
-    raw = get_config().to_dict()
-    raw["data"] |= {"path": str(data), "views": list(ARMS[arm][1])}
-    raw["train"] |= {"steps": steps, "seed": seed, "checkpoint_every": 0}
-    return config.from_dict(raw)
+    return recipe(data, steps, {"data.views": ARMS[arm][1], "train.seed": seed, "train.checkpoint_every": 0})
 
 
 def run(arm: str, seed: int, data: Path, folder: Path, steps: int) -> dict[str, Any]:
