@@ -43,6 +43,7 @@ class Real:
     """The studies of D that can be asked: their line of truth.csv (from 0), what is known of them, their records."""
 
     data: Path
+    split: str
     rows: np.ndarray  # of the split, N
     lines: np.ndarray  # of truth.csv, N
     truth: list[dict[str, str]]  # every line
@@ -160,17 +161,32 @@ def preprocess(workdir: Path, dicom_dir: Path, truth: list[dict[str, str]], scra
         else:
             used[line] = row
     lines = sorted(used)
-    return Real(data, np.array([used[line] for line in lines], int), np.array(lines, int), truth, fates)
+    return Real(data, "train", np.array([used[line] for line in lines], int), np.array(lines, int), truth, fates)
 
 
-def ask(run: Path, data: Path, real: Real, *, untrained: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def of_records(data: Path, split: str) -> Real:
+    """A split of records whose truth stands in their own labels, to be asked as if they were real: phantoms."""
+    from cmr_jax.data.records import Split
+
+    found = Split(data, split)
+    truth = []
+    for row in range(len(found)):
+        labels = dict(zip(found[row]["label/name"], found[row]["label/value"], strict=True))
+        truth.append({column: labels.get(column, "") for column in COLUMNS})
+    rows = np.arange(len(found))
+    return Real(data, split, rows, rows, truth, {})
+
+
+def ask(
+    run: Path, data: Path, real: Real, *, untrained: bool = False, draws: int = REAL_DRAWS
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The figures of one training run (see Asked), and what it says of each study of `real`, by name."""
     from bench import transfer_scores as scores
     from bench.transfer_embed import Asked
 
     asked = Asked(run, data, untrained=untrained)
     phantom_KNE, columns = asked.phantoms(PHANTOM_DRAWS)
-    real_KNE = asked.draws(real.data, "train", real.rows, REAL_DRAWS)
+    real_KNE = asked.draws(real.data, real.split, real.rows, draws)
     patients = [str(line) for line in real.lines]
     figures: dict[str, Any] = {}
     said: dict[str, np.ndarray] = {}

@@ -148,7 +148,7 @@ def run(arm: str, seed: int, data: Path, folder: Path, steps: int, real: Any) ->
         out["retrieval/chance/R@5"] = figures["duplicate_aware/chance/R@5"]
         out["retrieval/n"] = figures["n_studies"]
     out["train_cpu_seconds"] = time.process_time() - began
-    nobody = transfer.Real(data, np.zeros(0, int), np.zeros(0, int), [], {})
+    nobody = transfer.Real(data, "train", np.zeros(0, int), np.zeros(0, int), [], {})
     asked, _ = transfer.ask(folder, data, real or nobody, untrained=not trained)
     return out | asked
 

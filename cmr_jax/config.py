@@ -73,7 +73,7 @@ class VideoConfig:
     mlp_ratio: int = 4
     # Width inside the MLPs; 0: mlp_ratio times width.
     mlp: int = 0
-    # arch "study" only, like all up to `slice_dropout`. "divided": each of `depth` blocks attends along time, then over
+    # arch "study" only, like all up to `motion_gain`. "divided": each of `depth` blocks attends along time, then over
     # the patches of a frame. "factorised": `depth` blocks within a frame, then `phase_depth` over the frames of a
     # series, each a mean of its patches.
     attention: str = "divided"
@@ -85,6 +85,9 @@ class VideoConfig:
     patch_dropout: float = 0.0
     phase_dropout: float = 0.0
     slice_dropout: float = 0.0
+    # Multiplies what a pixel departs from its own mean over the beat, which is small beside the mean: above 1, motion
+    # is learned in fewer steps.
+    motion_gain: float = 1.0
     # arch "concat" only. "zeros": temporal qkv 0 and projection weights 1, the published start, which never learns.
     # "zero_projection": normally drawn qkv and projection 0, which starts as the same image model and does.
     time_init: str = "zero_projection"
@@ -356,11 +359,13 @@ def _video_rules(model: ModelConfig) -> Rules:
             "model.video.attention factorised goes with a model.video.phase_depth of at least 1, divided with 0",
         ),
         (video.series_depth >= 0, "model.video.series_depth is a number of blocks, or 0 for none"),
+        (video.motion_gain > 0, "model.video.motion_gain must be positive"),
         *((0 <= rate < 1, f"model.video.{name} lies in [0, 1)") for name, rate in dropped.items()),
         (model.arch != "concat" or video.tubelet == 1, "model.arch concat goes with model.video.tubelet 1"),
         (
-            model.arch == "study" or not any((*dropped.values(), video.phase_depth, video.series_depth)),
-            "model.video.phase_depth, series_depth and the dropouts beside them go with model.arch study",
+            model.arch == "study"
+            or not any((*dropped.values(), video.phase_depth, video.series_depth, video.motion_gain != 1)),
+            "model.video.phase_depth, series_depth, motion_gain and the dropouts beside them go with model.arch study",
         ),
     ]
 

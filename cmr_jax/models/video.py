@@ -113,10 +113,13 @@ class VideoTower(nnx.Module):
         return masked_mean(self.phase_norm(frames_MTD), mask_MT)
 
     def _tubelets(self, video_MTHW: jax.Array, mask_MT: jax.Array) -> jax.Array:
-        """Frames to float32 `M T' P (tubelet patch patch)` in [-1, 1]; 0 where a frame of a tubelet pads."""
+        """Frames to float32 `M T' P (tubelet patch patch)`, in [-1, 1] but for `motion_gain`; 0 where a frame of a
+        tubelet pads."""
         c = self.config
         M, T, H, W = video_MTHW.shape
         video_MTHW = video_MTHW.astype(jnp.float32) * (2.0 / jnp.iinfo(video_MTHW.dtype).max) - 1.0
+        if c.motion_gain != 1.0:
+            video_MTHW = _gained(video_MTHW, mask_MT, c.motion_gain)
         video_MTHW = jnp.where(mask_MT[:, :, None, None], video_MTHW, jnp.float32(0))
         x = video_MTHW.reshape(M, T // c.tubelet, c.tubelet, H // c.patch, c.patch, W // c.patch, c.patch)
         return x.transpose(0, 1, 3, 5, 2, 4, 6).reshape(M, T // c.tubelet, -1, c.tubelet * c.patch**2)
@@ -128,3 +131,10 @@ class VideoTower(nnx.Module):
         M, _, P, _ = tokens_MTPF.shape
         some_MC = draw_members(key, jnp.ones((M, P), bool), kept(P, self.config.patch_dropout))
         return jnp.take_along_axis(tokens_MTPF, some_MC[:, None, :, None], axis=2), position_1PD[0][some_MC]
+
+
+def _gained(video_MTHW: jax.Array, mask_MT: jax.Array, gain: float) -> jax.Array:
+    """Each pixel's departure from its mean over the frames that are there, times `gain`."""
+    pixels_MTF = video_MTHW.reshape(*mask_MT.shape, -1)
+    mean_M1HW = masked_mean(pixels_MTF, mask_MT).reshape(-1, 1, *video_MTHW.shape[2:])
+    return mean_M1HW + gain * (video_MTHW - mean_M1HW)

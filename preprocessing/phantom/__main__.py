@@ -9,7 +9,7 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.errors import InputError
 from preprocessing import parallel
-from preprocessing.phantom import dicom, study, visits
+from preprocessing.phantom import dicom, sketch, study, visits
 
 _OUT = flags.DEFINE_string("out", None, "Folder to write dicom/, reports.csv and truth.csv to; must be empty or new.")
 _STUDIES = flags.DEFINE_integer("studies", None, "Number of studies.", lower_bound=1, upper_bound=1_000_000)
@@ -37,6 +37,13 @@ _VARIETY = flags.DEFINE_enum(
     "clinical: whole exams (cines of four views, late enhancement, T1 and T2 maps) of twelve diseases as often as a "
     "referral centre meets them, with arrhythmia and failed breath-holds; --slices is again the most.",
 )
+_WITHOUT = flags.DEFINE_multi_enum(
+    "without",
+    [],
+    list(sketch.PARTS),
+    "A part of the sketches to leave out, to learn what it is good for; may be repeated. "
+    + "; ".join(f"{name}: {what}" for name, what in sketch.PARTS.items()),
+)
 _WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes; default: one a core. The files do not depend on it.", lower_bound=0
 )
@@ -50,6 +57,8 @@ def _settings() -> tuple[pathlib.Path, visits.Settings]:
         raise InputError("--out is a file: give a folder that is empty or does not exist yet")
     if out.is_dir() and any(out.iterdir()):
         raise InputError("--out is not empty: give a folder that is empty or does not exist yet")
+    if _WITHOUT.value and _VARIETY.value != "sketch":
+        raise InputError("--without goes with --variety sketch: the others are drawn whole")
     clinical = _VARIETY.value == "clinical"
     return out, visits.Settings(
         studies=_STUDIES.value,
@@ -61,6 +70,7 @@ def _settings() -> tuple[pathlib.Path, visits.Settings]:
         phases=_PHASES.value or (visits.HABIT if clinical else 20),
         matrix=_MATRIX.value,
         variety=_VARIETY.value,
+        without=tuple(_WITHOUT.value),
     )
 
 

@@ -10,6 +10,7 @@ Letters: S slices, T phases, N pixels, H W of a picture.
 """
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from preprocessing.phantom import sketch_heart
 from preprocessing.phantom.render import Plane
 from preprocessing.phantom.sketch_heart import Beat, Heart
 
+# What `--without` can leave out, to learn what it is good for.
+PARTS = {
+    "trabeculae": "muscle inside of the cavity: trabeculae and papillary muscles",
+    "regions": "walls that differ: uneven outline and thickness, infarcts, late and unequal contraction",
+    "reach": "slices above the valve and below the apex",
+    "surroundings": "organs and vessels around the heart",
+    "scanner": "coils, blur, noise, ghosts, flow, mottled tissue",
+}
 _REACH_MM = 84.0  # nothing beats farther from the ventricle's axis
 _WAVES = 40  # of a texture
 
@@ -35,10 +44,10 @@ class Look:
     seed: int
 
 
-def look(rng: np.random.Generator, heart: Heart, slices: int, size: int) -> Look:
+def look(rng: np.random.Generator, heart: Heart, slices: int, size: int, *, without: Collection[str] = ()) -> Look:
     """A stack of 4 to `slices` slices, over the whole heart and beyond, or over its middle alone."""
     count = int(rng.integers(4, max(slices, 4) + 1))
-    if rng.random() < 0.45:
+    if rng.random() < 0.45 or "reach" in without:
         first, last = rng.uniform(0.05, 0.35), rng.uniform(0.6, 0.9)
     else:
         first, last = rng.uniform(-0.45, 0.12), rng.uniform(0.85, 1.15)
@@ -66,7 +75,7 @@ def _paint(canvas: np.ndarray, distance: np.ndarray, signal: np.ndarray | float,
 class Painter:
     """The greys, the organs and the scanner of one study; makes its pictures."""
 
-    def __init__(self, beat: Beat, how: Look):
+    def __init__(self, beat: Beat, how: Look, *, without: Collection[str] = ()):
         rng = np.random.default_rng(how.seed)
         self.beat, self.how, self._rng = beat, how, rng
         self.muscle = rng.uniform(0.18, 0.55)
@@ -99,6 +108,12 @@ class Painter:
         self.texture = rng.uniform(0.0, 0.1), rng.uniform(0.0, 0.35)  # of muscle, of what stands still
         self.flicker = rng.uniform(0.0, 0.05)
         self.filling = rng.uniform(0.0, 0.25)  # how much wider the atrium is when the ventricle is smallest
+        if "surroundings" in without:
+            self.blobs, self.vessels, self.floor_at = [], [], 500.0
+        if "scanner" in without:
+            self.shade, self.blur, self.noise = np.zeros(5), np.zeros(2), 0.005
+            self.ghost = self.bow = self.flicker = 0.0
+            self.texture = self.flow = (0.0, 0.0)
 
     def _blob(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
         grey = float(rng.choice([rng.uniform(0.0, 0.2), rng.uniform(0.2, 0.6), rng.uniform(0.6, 1.6)]))
@@ -275,12 +290,15 @@ class Stack:
     truth: dict[str, float | str]
 
 
-def draw_stack(rng: np.random.Generator, *, slices: int, phases: int, size: int) -> Stack:
-    """One study: a heart, its beat, its stack of 4 to `slices` slices of `size` x `size` pixels."""
-    heart = sketch_heart.draw(rng)
+def draw_stack(
+    rng: np.random.Generator, *, slices: int, phases: int, size: int, without: Collection[str] = ()
+) -> Stack:
+    """One study: a heart, its beat, its stack of 4 to `slices` slices of `size` x `size` pixels; `without` names PARTS
+    that are left out, while all others are drawn as they would have been."""
+    heart = sketch_heart.simplified(sketch_heart.draw(rng), without)
     moved = sketch_heart.beat(heart, phases)
-    how = look(rng, heart, slices, size)
-    frames = Painter(moved, how).pictures()
+    how = look(rng, heart, slices, size, without=without)
+    frames = Painter(moved, how, without=without).pictures()
     along = np.array([0.62, -0.62, -0.48])  # the axis, LPS: to the left, the front and the feet
     along /= np.linalg.norm(along)
     row = np.cross(along, [0.0, 0.0, -1.0])

@@ -4,6 +4,7 @@ Millimetres; z along the axis, `zeta` from the base (0) to the apex (1). Letters
 """
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -100,6 +101,16 @@ def draw(rng: np.random.Generator) -> Heart:
         rv_squeeze=rng.uniform(0.1, 0.65),
         fat=(float(rng.choice([0.0, rng.uniform(0.5, 8.0)])), rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)),
     )
+
+
+def simplified(heart: Heart, without: Collection[str]) -> Heart:
+    """`heart` without some of its parts (names as in `sketch.PARTS`), all else as it was drawn."""
+    if "trabeculae" in without:
+        heart = dataclasses.replace(heart, papillary=heart.papillary[:0], rough=heart.rough[:0], trabeculae=0.0)
+    if "regions" in without:
+        round_ = np.zeros_like(heart.shape)
+        heart = dataclasses.replace(heart, shape=round_, septum=0.0, gradient=0.0, akinesia=0.0, lag=(0.0, 0.0))
+    return heart
 
 
 def contraction(heart: Heart, phases: int, late: float = 0.0) -> np.ndarray:

@@ -132,7 +132,9 @@ def _make_sketch(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[d
     """A study of a drawn heart: one stack, and a report of what was measured."""
     _, who, _ = draw(settings, visit)
     rng = stream(settings, _STREAM_SKETCH, visit.patient, visit.visit)
-    stack = sketch.draw_stack(rng, slices=settings.slices, phases=settings.phases, size=settings.matrix)
+    stack = sketch.draw_stack(
+        rng, slices=settings.slices, phases=settings.phases, size=settings.matrix, without=settings.without
+    )
     folder = out / "dicom" / dicom.file_name(who.study_uid)
     folder.mkdir(parents=True)
     interval = float(rng.uniform(550.0, 1200.0))

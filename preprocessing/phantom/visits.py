@@ -30,6 +30,7 @@ class Settings:
     phases: int = 20
     matrix: int = 128
     variety: str = "plain"
+    without: tuple[str, ...] = ()  # of sketch.PARTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tests import tiny
 KINDS = {
     "divided": {"series_depth": 1},
     "factorised": {"attention": "factorised", "phase_depth": 1},
+    "motion": {"motion_gain": 3.0},
 }
 
 
@@ -143,6 +144,21 @@ def test_in_bfloat16_padding_is_bitwise_without_effect_and_the_order_of_series_t
     mixing = [part for name in ("pool", "series_stack") if (part := getattr(image, name)) is not None]
     layers_of = [layer for part in mixing for _, layer in nnx.iter_graph(part) if isinstance(layer, nnx.Linear)]
     assert layers_of and {jnp.dtype(layer.dtype) for layer in layers_of} == {jnp.dtype("float32")}
+
+
+def test_motion_is_multiplied_and_a_still_heart_is_as_it_was():
+    """Frames whose departures from their mean are three times as large say the same without any gain."""
+    frame, beat = np.arange(256).reshape(1, 1, 16, 16) // 2, np.array([-10, 5, 20, -15]).reshape(1, 4, 1, 1)
+    small, large, still = (
+        dataclasses.replace(
+            tiny.batch(), video_BVTHW=jnp.broadcast_to(jnp.uint8(frame + 60 + by * beat), (8, 3, 4, 16, 16))
+        )
+        for by in (1, 3, 0)
+    )
+    plain = functools.partial(jax.jit(tiny.model().encode_image), _params("motion"))
+    np.testing.assert_allclose(_embed("motion", small), plain(large), atol=1e-5)
+    np.testing.assert_allclose(_embed("motion", still), plain(still), atol=1e-5)
+    assert np.abs(_embed("motion", small) - plain(small)).max() > 1e-3
 
 
 def test_sixteen_bits_show_the_same_picture_as_eight():

@@ -79,6 +79,7 @@ def test_part_of_the_patients_comes_back():
         (("--out={out}", "--studies=2", "--vendor=acme"), "vendor"),
         (("--out={out}", "--studies=2", "--patients_with_two_studies=1.5"), "patients_with_two_studies"),
         (("--out={out}", "--studies=2", "--matrx=64"), "matrx"),
+        (("--out={out}", "--studies=2", "--without=scanner"), "--without goes with --variety sketch"),
         (("--out={full}", "--studies=2"), "not empty"),
         (("--out={full}/file", "--studies=2"), "is a file"),
         (("--out={full}/file/below", "--studies=2"), "--out"),

@@ -78,3 +78,38 @@ def test_the_study_is_written_with_its_truth(tmp_path, enhanced):
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one" / "dicom").rglob("*.dcm"))
     assert len(files) == (2 if enhanced else 32)
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+
+
+def _stack(seed: int, *without: str) -> sketch.Stack:
+    return sketch.draw_stack(np.random.default_rng([8, seed]), slices=8, phases=4, size=48, without=without)
+
+
+@pytest.mark.parametrize("part", sketch.PARTS)
+def test_a_part_left_out_changes_the_pictures_and_no_other_heart(part: str):
+    """The same asked fraction, size and greys: what differs between two phantoms is the part alone."""
+    whole, less = _stack(1), _stack(1, part)
+    assert whole.frames.shape == less.frames.shape and not np.array_equal(whole.frames, less.frames)
+    if part == "regions":
+        assert abs(float(whole.truth["lvef"]) - float(less.truth["lvef"])) < 5
+    else:
+        assert whole.truth == less.truth
+
+
+def test_without_reach_every_slice_lies_within_the_ventricle():
+    def places(seed: int, *without: str) -> np.ndarray:
+        rng = np.random.default_rng([9, seed])
+        heart = sketch_heart.draw(rng)
+        return sketch.look(rng, heart, 8, 48, without=without).places / heart.length
+
+    within = np.concatenate([places(seed, "reach") for seed in range(40)])
+    anywhere = np.concatenate([places(seed) for seed in range(40)])
+    assert within.min() > 0 and within.max() < 0.91
+    assert anywhere.min() < -0.1 and anywhere.max() > 1.0
+
+
+def test_without_trabeculae_the_cavity_is_blood_alone():
+    for seed in range(20):
+        heart = sketch_heart.draw(np.random.default_rng([3, seed]))
+        plain = sketch_heart.simplified(heart, ("trabeculae",))
+        assert plain.trabeculae == 0 and len(plain.papillary) == len(plain.rough) == 0
+        assert plain.ef == heart.ef and plain.wall == heart.wall
