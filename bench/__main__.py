@@ -21,7 +21,7 @@ from typing import Any
 BENCHES: dict[str, tuple[str, list[str]]] = {
     "step": ("Training step and inference, beside PyTorch", []),
     "products": ("The products of a linear layer on one core, beside NumPy's", []),
-    "preprocess": ("Preprocessing, beside plain pydicom and two ways of the field", []),
+    "preprocess": ("Preprocessing, beside plain pydicom and ways of the field", []),
     "reader": ("Reading records, beside tf.data, tfds and ArrayRecord", []),
     "retrieval": ("Retrieval figures, beside full-sort scripts", []),
     "losses": ("The contrastive losses", []),
@@ -140,6 +140,13 @@ def _preprocess(figures: Figures, other: str) -> str:
     )
 
 
+def _grey(figures: Figures) -> str:
+    """Against cmr_toolkit's own code where the bench had it."""
+    if own := _preprocess(figures, "cmr_toolkit"):
+        return f"{own}. Asked for the model's 128 pixels alone: {_preprocess(figures, 'cmr_toolkit at 128 px')}"
+    return f"its code was not there; a lean HDF5 way written for the bench: {_preprocess(figures, 'hdf5')}"
+
+
 def _reader(figures: Figures) -> str:
     rows = {row["way"]: row for row in figures["reader"]}
     return (
@@ -173,8 +180,7 @@ GOALS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("peak memory of the training step, ours / PyTorch: ≤ 0.6",
      lambda f: _steps(f, "train", ("small", "medium", "paper"), "peak_ratio")),
     ("preprocessing: ≥ 0.9 of the floor, above it for raw", lambda f: _preprocess(f, "floor")),
-    ("preprocessing: ≥ 5 times cmr_toolkit's grey way (here: a lean HDF5 way written for the bench)",
-     lambda f: _preprocess(f, "hdf5")),
+    ("preprocessing: ≥ 5 times cmr_toolkit's grey way", _grey),
     ("preprocessing: ≥ 1.5 times npy + mp4", lambda f: _preprocess(f, "mp4")),
     ("reader: ≥ 1.0 GB a CPU-second, ≥ 1.8 times tf.data, resume < 1 s", _reader),
     ("retrieval at 13,787: ≤ 2 CPU-s a direction, < 200 MiB, ≥ 5 times the full sort", _retrieval),

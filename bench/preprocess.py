@@ -7,9 +7,12 @@ no view, no spacing, no de-identification, nothing checked. B, ours: headers, pi
 scrubbing, and the work file of each study, from which records are written.
 
 Two ways of the field beside them, written here after what is known of them (no code of theirs is run; neither checks,
-orders or de-identifies anything): `hdf5`, the grey way of cmr_toolkit: pydicom, every frame resized to the model's 128
-pixels, one uncompressed HDF5 file a study; `mp4`: the floor's `.npy` and an mp4 (H.264, its fastest preset) a study.
-The latter wants PyAV, which the project has not: `pip install --no-deps --target /tmp/av av`, and `--av /tmp/av`.
+orders or de-identifies anything): `hdf5`, a lean form of cmr_toolkit's grey way: pydicom, every frame resized to the
+model's 128 pixels, one uncompressed HDF5 file a study; `mp4`: the floor's `.npy` and an mp4 (H.264, its fastest preset)
+a study. The latter wants PyAV, which the project has not: `pip install --no-deps --target /tmp/av av`, `--av /tmp/av`.
+
+And cmr_toolkit's own code, where `--cmr_toolkit` names a folder that has it (see `bench.cmr_toolkit`). It starts from
+an archive a study, made beforehand; unpacking is in its time, importing and making archives are not.
 """
 
 import argparse
@@ -22,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, RLELossless
 from threadpoolctl import threadpool_limits
 
+from bench import cmr_toolkit
 from preprocessing import parallel, pipeline, process, scan
 from preprocessing.phantom import __main__ as phantom
 from preprocessing.phantom import study as phantom_study
@@ -45,6 +49,8 @@ _ENCODERS: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
     "JPEG-lossless": (_JPEG + "70", lambda a: imagecodecs.jpeg8_encode(a, lossless=True, predictor=1)),
     "J2K": (_JPEG + "90", lambda a: imagecodecs.jpeg2k_encode(a, codecformat="j2k", reversible=True, level=0)),
 }
+# A corpus and a scratch folder -> CPU-seconds, studies.
+Way = Callable[[Path, Path], tuple[float, int]]
 IMAGE_SIZE = 128
 _REPORT = Report("FINDINGS: Normal left ventricle. IMPRESSION: Normal study.", "", ())
 
@@ -162,6 +168,10 @@ def ours(folder: Path, out: Path) -> int:
     return len(tasks)
 
 
+def timed(run: Callable[[Path, Path], int]) -> Way:
+    return lambda folder, scratch: cpu_s(run, folder, scratch)
+
+
 def cpu_s(run: Callable[[Path, Path], int], folder: Path, scratch: Path) -> tuple[float, int]:
     out = Path(tempfile.mkdtemp(dir=scratch))
     before = time.process_time()
@@ -171,14 +181,33 @@ def cpu_s(run: Callable[[Path, Path], int], folder: Path, scratch: Path) -> tupl
     return spent, studies
 
 
-def against_others(folder: Path, scratch: Path, pairs: int, others: Sequence[str]) -> dict[str, Any]:
+def toolkit_ways(toolkit: cmr_toolkit.Toolkit, folder: Path) -> tuple[dict[str, Way], str]:
+    """cmr_toolkit's ways through this corpus, and how many of its frames they read; none that reads not even one."""
+
+    def way(name: str) -> Way:
+        def run(folder: Path, scratch: Path) -> tuple[float, int]:
+            done = toolkit.run(name, folder)
+            return done["cpu_s"], done["studies"]
+
+        return run
+
+    files = files_below(folder)
+    toolkit.prepare(folder, files)
+    done = {name: toolkit.run(name, folder) for name in cmr_toolkit.OPTIONS}
+    said = "; ".join(
+        f"{name} read {one['frames']} of {len(files)} frames" + (f" ({one['failed']})" if one["failed"] else "")
+        for name, one in done.items()
+    )
+    return {name: way(name) for name, one in done.items() if one["frames"]}, said
+
+
+def against_others(folder: Path, scratch: Path, pairs: int, others: dict[str, Way]) -> dict[str, Any]:
     """Studies a CPU-second of ours and of each other way, best of the rounds; of each other way the paired ratios of
     ours to it: lowest, median, highest."""
-    ways: dict[str, Callable[[Path, Path], int]] = {"ours": ours, "floor": floor, "hdf5": hdf5, "mp4": mp4}
-    ways = {name: ways[name] for name in ("ours", *others)}
+    ways = {"ours": timed(ours), **others}
     for run in ways.values():  # warm: files, imports, tables
-        cpu_s(run, folder, scratch)
-    rounds = [{name: cpu_s(run, folder, scratch) for name, run in ways.items()} for _ in range(pairs)]
+        run(folder, scratch)
+    rounds = [{name: run(folder, scratch) for name, run in ways.items()} for _ in range(pairs)]
     if len({studies for one in rounds for _, studies in one.values()}) != 1:
         raise SystemExit("the ways did not do the same studies")
     studies = rounds[0]["ours"][1]
@@ -188,6 +217,13 @@ def against_others(folder: Path, scratch: Path, pairs: int, others: Sequence[str
         ratios = [one[name][0] / one["ours"][0] for one in rounds]
         out[f"ours_to_{name}"] = [min(ratios), statistics.median(ratios), max(ratios)]
     return out
+
+
+def describe(one: dict[str, Any]) -> str:
+    rates = "  ".join(f"{name} {rate:.2f}" for name, rate in one["studies_per_s"].items())
+    ratios = {name: one[f"ours_to_{name}"] for name in one["studies_per_s"] if name != "ours"}
+    said = ", ".join(f"{b:.2f} ({a:.2f} to {c:.2f}) times {name}" for name, (a, b, c) in ratios.items())
+    return f"studies a CPU-second: {rates}; ours is {said}"
 
 
 def scaling(folder: Path, scratch: Path, pairs: int, copies: int) -> dict[str, float]:
@@ -229,24 +265,28 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--frames", type=int, default=120, help="of each compressed corpus")
     parser.add_argument("--av", type=Path, default=Path("/tmp/av"), help="folder with PyAV")
+    parser.add_argument("--cmr_toolkit", type=Path, default=Path("/tmp/cmr_toolkit"), help="folder with its code")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     given = parser.parse_args()
-    others = ["floor", "hdf5"]
+    others = {"floor": timed(floor), "hdf5": timed(hdf5)}
     if (given.av / "av").is_dir():
         sys.path.append(str(given.av))
-        others.append("mp4")
+        others["mp4"] = timed(mp4)
     else:
         print(f"no PyAV in {given.av}: npy + mp4 left out (pip install --no-deps --target {given.av} av)")
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         scratch = Path(name)
+        toolkit = cmr_toolkit.Toolkit(given.cmr_toolkit, scratch) if cmr_toolkit.is_in(given.cmr_toolkit) else None
+        if not toolkit:
+            print(f"no cmr_toolkit with a .venv in {given.cmr_toolkit}: left out")
         folders = corpora(scratch, given.frames)
         for corpus, folder in folders.items():
-            figures[corpus] = one = against_others(folder, scratch, given.pairs, others)
-            rates = "  ".join(f"{name} {rate:.2f}" for name, rate in one["studies_per_s"].items())
-            ratios = {name: one[f"ours_to_{name}"] for name in others}
-            said = ", ".join(f"{b:.2f} ({a:.2f} to {c:.2f}) times {name}" for name, (a, b, c) in ratios.items())
-            print(f"{corpus:28} studies a CPU-second: {rates}; ours is {said}", flush=True)
+            theirs, read = toolkit_ways(toolkit, folder) if toolkit else ({}, "")
+            figures[corpus] = one = against_others(folder, scratch, given.pairs, others | theirs)
+            print(f"{corpus:28} {describe(one)}" + (f"; {read}" if read else ""), flush=True)
+        if toolkit:
+            toolkit.close()
         if len(os.sched_getaffinity(0)) > 1:
             figures["scaling"] = one = scaling(folders["raw, phantom"], scratch, given.pairs, copies=4)
             best, middle = one["speedup_best"], one["speedup_median"]

@@ -79,10 +79,11 @@ def serve(folder: Path, size: str, what: str, remat: str) -> None:
     from cmr_jax.models.build import build
     from cmr_jax.models.pretrained import released_rules
     from cmr_jax.structs import Batch, TrainState
-    from cmr_jax.train import health
+    from cmr_jax.train import health, perf
     from cmr_jax.train.state import abstract_state
     from cmr_jax.train.step import batch_loss, jit_step, make_step
 
+    perf.give_back_after_compiling()  # as the trainer does
     io = np.load(folder / "batch.npz")
     count = len(io["video"])
     config = config_of(size, count, remat)

@@ -54,8 +54,11 @@ def texts(dataset: Any, keyword: str) -> tuple[str, ...]:
 
 def number(dataset: Any, keyword: str) -> float:
     """NaN where the attribute is absent or is not a finite number."""
+    value = get(dataset, keyword)
+    if value is None:  # as are most of those asked for: an exception would cost four times as much
+        return NAN
     try:
-        value = float(get(dataset, keyword))
+        value = float(value)
     except (TypeError, ValueError, OverflowError):
         return NAN
     return value if math.isfinite(value) else NAN

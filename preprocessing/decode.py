@@ -78,7 +78,7 @@ def read(path: Path, layout: PixelLayout, shape_FHW: tuple[int, int, int], bits_
         found.append(values.reshape(rows, cols))
     if len(found) != count or len({values.dtype for values in found}) != 1:
         raise Damaged("fewer frames than the header promises" if len(found) != count else "frames of several depths")
-    values_FHW = np.stack(found)
+    values_FHW = found[0][None] if count == 1 else np.stack(found)
     if layout.syntax == _RLE:
         return values_FHW
     return _in_range(values_FHW, np.dtype(layout.dtype).kind == "i", bits_stored, lossless=_CODECS[layout.syntax][1])

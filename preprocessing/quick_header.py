@@ -16,13 +16,14 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
 # Most headers end within the first; the second holds the pixels of many files too, and costs more than it says.
-_READ_BYTES = (1 << 14, 1 << 18)
+FIRST_BYTES, _MORE_BYTES = 1 << 14, 1 << 18
 _IMPLICIT, _EXPLICIT = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1"
 _COMPRESSED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
 _TRANSFER_SYNTAX, _META_LENGTH = 0x00020010, 0x00020000
 _FIRST_PIXEL_TAG, _PIXEL_DATA = 0x7FE00000, 0x7FE00010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
+_UNMADE = object()
 _DEEPEST = 8
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
@@ -60,11 +61,11 @@ class Header:
 
     def get(self, keyword: str) -> Any:
         """As `attributes.get`."""
-        values = self._values
-        if keyword not in values:
-            element = self._elements.get(tag_of(keyword))
-            values[keyword] = None if element is None else self._value(tag_of(keyword), *element)
-        return values[keyword]
+        value = self._values.get(keyword, _UNMADE)
+        if value is _UNMADE:
+            element = self._elements.get(tag := tag_of(keyword))
+            value = self._values[keyword] = None if element is None else self._value(tag, *element)
+        return value
 
     def _value(self, tag: int, kind: str, value: bytes) -> Any:
         plain = plain_value(kind, value)
@@ -164,12 +165,12 @@ def read(file: BinaryIO, keywords: Collection[str]) -> tuple[Header, int] | None
 
     `file` stands at its start and is left anywhere.
     """
-    data = file.read(_READ_BYTES[0])
+    data = file.read(FIRST_BYTES)
     try:
         try:
             return _parse(data, keywords)
         except (_Short, struct.error):
-            more = file.read(_READ_BYTES[1] - len(data))
+            more = file.read(_MORE_BYTES - len(data))
             return _parse(data + more, keywords) if more else None
     except (_Unusual, struct.error, KeyError):
         return None

@@ -52,7 +52,7 @@ _KEYWORDS = """
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """.split()
 
-_NO_ITEM = pydicom.Dataset()
+_NO_ITEM = quick_header.Header({}, implicit=False)
 
 
 class _Refused(Exception):
@@ -106,14 +106,15 @@ def list_files(root: Path) -> list[str]:
 
 def scan_file(root: Path, path: str) -> FileScan:
     """Reads the header of `root/path`. Never raises for anything the file contains."""
+    place = root / path
     try:
-        about = (root / path).stat()
+        about = place.stat()
     except OSError:
         return FileScan(path, 0, 0, "rejected", "unreadable")
     size, mtime = about.st_size, about.st_mtime_ns
     try:
         with quiet_pydicom():
-            return _read(root, path, about)
+            return _read(place, path, about)
     except _Refused as refused:
         return FileScan(path, size, mtime, *refused.args)
     except (KeyboardInterrupt, SystemExit):
@@ -126,14 +127,14 @@ def scan_file(root: Path, path: str) -> FileScan:
         return FileScan(path, size, mtime, "rejected", f"unreadable header ({type(error).__name__})")
 
 
-def _read(root: Path, path: str, about: os.stat_result) -> FileScan:
+def _read(place: Path, path: str, about: os.stat_result) -> FileScan:
     if not stat.S_ISREG(about.st_mode):
         raise _Refused("rejected", "not a regular file")
     if about.st_size == 0:
         raise _Refused("rejected", "empty file")
-    if Path(path).name.upper() == "DICOMDIR":
+    if place.name.upper() == "DICOMDIR":
         raise _Refused("ignored", "DICOMDIR")
-    with (root / path).open("rb") as file:
+    with place.open("rb", buffering=quick_header.FIRST_BYTES) as file:  # what is wanted of most files in one read
         if _DEFLATED in (head := file.read(_FIRST_BYTES)):
             _refuse_bombs(head + file.read())
         file.seek(0)

@@ -14,7 +14,7 @@ from cmr_jax.evals.evaluators import retrieval_evaluator
 from cmr_jax.structs import Metrics
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.loop import train
-from cmr_jax.train.perf import Clock, use_compile_cache
+from cmr_jax.train.perf import Clock, give_back_after_compiling, use_compile_cache
 from cmr_jax.train.stop import EXIT_REQUEUE, Stopped, StopSignal
 from cmr_jax.train.watchdog import Watchdog
 
@@ -51,6 +51,7 @@ def _main() -> int:
 def _train(settings: config.Config, stop: StopSignal, clock: Clock) -> tuple[workdir_lib.Run, Metrics]:
     run = workdir_lib.prepare(Path(_WORKDIR.value or ""), settings)
     use_compile_cache(run.workdir)
+    give_back_after_compiling()
     process, processes, seconds = jax.process_index(), jax.process_count(), run.config.train.watchdog_seconds
     with Watchdog(run.workdir, process, processes, seconds) as watchdog:
         return run, _train_in(run, stop, clock, watchdog)

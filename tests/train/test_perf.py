@@ -1,14 +1,18 @@
 """The ledger of wall-clock time, utilisation, the profiler's window and the compile cache."""
 
+import ctypes
 import json
 import math
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 
 from cmr_jax.models import flops
-from cmr_jax.train import chips, loop
+from cmr_jax.train import chips, loop, perf
 from cmr_jax.train import workdir as workdir_lib
 from cmr_jax.train.chips import CHIPS
 from cmr_jax.train.perf import STATIONS, Clock, utilisation
@@ -85,3 +89,23 @@ def test_where_compiled_programs_are_kept(python: str, tmp_path: Path, monkeypat
     done = subprocess.run([python, "-c", CACHE, str(workdir)], capture_output=True, text=True)
     want = {"workdir": workdir / "compile_cache", "environment": tmp_path / "shared", "not writable": None}[case]
     assert done.returncode == 0 and done.stdout.strip() == str(want) and not done.stderr, done.stderr
+
+
+def test_the_heap_of_a_long_compilation_is_given_back_once_it_is_over(monkeypatch):
+    trims = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trims.append))
+    perf.give_back_after_compiling.__wrapped__()
+    jax.jit(lambda x: x + 1)(np.zeros(3))
+    assert not trims  # each small program would cost a walk over the whole heap
+    monkeypatch.setattr(perf, "_LONG_COMPILE_SECONDS", 0.0)
+    run = jax.jit(lambda x: x + 2)
+    run(np.zeros(3))
+    assert trims and set(trims) == {0}
+    trims.clear()
+    run(np.zeros(3))
+    assert not trims
+
+
+def test_another_c_library_gives_nothing_back(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
+    perf.give_back_after_compiling.__wrapped__()
