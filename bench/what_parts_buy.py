@@ -1,6 +1,6 @@
 """Which part of the phantom buys how much: `python -m bench.what_parts_buy --workdir W --out R --table FILE`.
 
-W is made by launch/transfer.sh. Sketches of one seed are drawn once whole and once without each part (`sketch.PARTS`;
+W is made by launch/transfer.sh. Sketches of one seed are drawn once whole and once without each part (`PARTS`;
 all else stays as it was drawn), and the model of configs/transfer.py learns each set alike. All models are then asked
 for the LVEF of the same hearts, none of which they saw: the held-out whole sketches of W, exams of another generator
 (--clinical, records of `preprocessing.phantom --variety clinical`), and real ones (--dicom_dir, --truth). The probe is
@@ -28,7 +28,7 @@ _DRAWS = {"sketches": 2, "clinical": 4, "real": 16}
 
 
 def main() -> None:
-    from preprocessing.phantom import sketch
+    from preprocessing.phantom.sketch.stack import PARTS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, help="made by launch/transfer.sh; needed where a run is to be made")
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--dicom_dir", type=Path, help="DICOM of real hearts")
     parser.add_argument("--truth", type=Path, help="their truth table (see bench.transfer)")
     parser.add_argument("--out", required=True, type=Path, help="where figures go")
-    parser.add_argument("--without", default=",".join((WHOLE, *sketch.PARTS)), help="parts to leave out, one a run")
+    parser.add_argument("--without", default=",".join((WHOLE, *PARTS)), help="parts to leave out, one a run")
     parser.add_argument("--studies", type=int, default=700)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--table", type=Path, help="Markdown file to write")
@@ -112,14 +112,14 @@ def records(part: str, studies: int, folder: Path, key: Path) -> None:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """A line a part left out, the whole phantom first; `rank, error (bias)` of each set of hearts, with intervals."""
-    from preprocessing.phantom import sketch
+    from preprocessing.phantom.sketch.stack import PARTS
 
     found = {each["without"]: each for each in runs}
     asked = [name for name in _ASKED if any(f"{name}/lvef/mae" in each for each in runs)]
     counts = {name: next(each[f"{name}/lvef/n"] for each in runs if f"{name}/lvef/n" in each) for name in asked}
     heads = [f"{name}, n = {counts[name]}: {figure}" for name in asked for figure in ("rank", "error", "bias")]
     lines = ["| left out | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    for part, what in {WHOLE: "nothing: the sketches as they are", **sketch.PARTS}.items():
+    for part, what in {WHOLE: "nothing: the sketches as they are", **PARTS}.items():
         if part in found:
             cells = [_cell(found[part], f"{name}/lvef/{key}") for name in asked for key in ("spearman", "mae", "bias")]
             lines.append(f"| {what} | " + " | ".join(cells) + " |")

@@ -59,7 +59,7 @@ def ring_centre(stack_STHW: np.ndarray, spacing_mm: float) -> tuple[float, float
 
     What beats most is the blood of the right ventricle, so `motion_centre` lies between the two. Every place on a
     coarse grid is asked how much darker the darkest point within a wall's reach is, in the direction where that is
-    least, and how even the disc is. The weights are those that find the left ventricle of `phantom.sketch` best.
+    least, and how even the disc is. The weights are those that find the left ventricle of the sketches best.
     """
     S, T, H, W = stack_STHW.shape
     near = np.arange(S // 5, max(S - S // 4, S // 5 + 1))

@@ -9,7 +9,8 @@ from absl import flags
 from cmr_jax import cli
 from cmr_jax.errors import InputError
 from preprocessing import parallel
-from preprocessing.phantom import dicom, sketch, study, visits
+from preprocessing.phantom import dicom, study, visits
+from preprocessing.phantom.sketch import stack as sketches
 
 _OUT = flags.DEFINE_string("out", None, "Folder to write dicom/, reports.csv and truth.csv to; must be empty or new.")
 _STUDIES = flags.DEFINE_integer("studies", None, "Number of studies.", lower_bound=1, upper_bound=1_000_000)
@@ -40,9 +41,9 @@ _VARIETY = flags.DEFINE_enum(
 _WITHOUT = flags.DEFINE_multi_enum(
     "without",
     [],
-    list(sketch.PARTS),
+    list(sketches.PARTS),
     "A part of the sketches to leave out, to learn what it is good for; may be repeated. "
-    + "; ".join(f"{name}: {what}" for name, what in sketch.PARTS.items()),
+    + "; ".join(f"{name}: {what}" for name, what in sketches.PARTS.items()),
 )
 _WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Processes; default: one a core. The files do not depend on it.", lower_bound=0

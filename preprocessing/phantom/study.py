@@ -9,8 +9,9 @@ import pathlib
 
 import numpy as np
 
-from preprocessing.phantom import dicom, enhanced, people, render, reports, sketch, truth
+from preprocessing.phantom import dicom, enhanced, people, render, reports, truth
 from preprocessing.phantom.clinical import exam
+from preprocessing.phantom.sketch.stack import draw_stack
 from preprocessing.phantom.visits import VARIETIES, Settings, Visit, stream, visits
 
 __all__ = ["VARIETIES", "Settings", "Visit", "draw", "make", "sections_of", "series_of", "truth_row", "visits"]
@@ -132,7 +133,7 @@ def _make_sketch(settings: Settings, visit: Visit, out: pathlib.Path) -> tuple[d
     """A study of a drawn heart: one stack, and a report of what was measured."""
     _, who, _ = draw(settings, visit)
     rng = stream(settings, _STREAM_SKETCH, visit.patient, visit.visit)
-    stack = sketch.draw_stack(
+    stack = draw_stack(
         rng, slices=settings.slices, phases=settings.phases, size=settings.matrix, without=settings.without
     )
     folder = out / "dicom" / dicom.file_name(who.study_uid)

@@ -30,7 +30,7 @@ class Settings:
     phases: int = 20
     matrix: int = 128
     variety: str = "plain"
-    without: tuple[str, ...] = ()  # of sketch.PARTS
+    without: tuple[str, ...] = ()  # of sketch.stack.PARTS
 
 
 @dataclasses.dataclass(frozen=True)

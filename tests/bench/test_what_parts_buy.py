@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench import transfer, what_parts_buy
-from preprocessing.phantom import sketch
+from preprocessing.phantom.sketch.stack import PARTS
 
 
 def test_the_table_has_a_line_a_part_that_was_run_the_whole_first():
@@ -18,7 +18,7 @@ def test_the_table_has_a_line_a_part_that_was_run_the_whole_first():
     lines = what_parts_buy.table(runs).splitlines()
     assert lines[0].count("|") == 5 and "real, n = 4: error" in lines[0]
     assert lines[2] == "| nothing: the sketches as they are | 0.80 | 3.0 [1.0, 9.0] | -3.0 |"
-    assert lines[3].startswith(f"| {sketch.PARTS['reach']} | 0.80 | 7.2 ") and len(lines) == 4
+    assert lines[3].startswith(f"| {PARTS['reach']} | 0.80 | 7.2 ") and len(lines) == 4
 
 
 @pytest.mark.slow  # two preprocessings

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from preprocessing.phantom import sketch, sketch_heart
+from preprocessing.phantom.sketch import heart as hearts
+from preprocessing.phantom.sketch import stack
 
 
-def beats(count: int) -> list[sketch_heart.Beat]:
-    return [sketch_heart.beat(sketch_heart.draw(np.random.default_rng([3, i])), 20) for i in range(count)]
+def beats(count: int) -> list[hearts.Beat]:
+    return [hearts.beat(hearts.draw(np.random.default_rng([3, i])), 20) for i in range(count)]
 
 
 def test_the_beat_has_the_fraction_that_was_asked_for():
@@ -16,7 +17,7 @@ def test_the_beat_has_the_fraction_that_was_asked_for():
 
 
 def test_fractions_cover_the_whole_range_evenly():
-    ef = [sketch_heart.draw(np.random.default_rng([4, i])).ef for i in range(600)]
+    ef = [hearts.draw(np.random.default_rng([4, i])).ef for i in range(600)]
     share = np.histogram(ef, bins=4, range=(0.08, 0.78))[0] / 600
     assert min(ef) < 0.1 and max(ef) > 0.76 and np.abs(share - 0.25).max() < 0.06
 
@@ -25,7 +26,7 @@ def test_the_wall_keeps_its_mass():
     theta = (np.arange(48) + 0.5) / 48 * 2 * np.pi
     zeta = (np.arange(40)[None, :, None] + 0.5) / 40
     for b in beats(5):
-        endo2, epi2 = b.surfaces(theta, zeta)
+        endo2, epi2 = hearts.Walls(b, theta).surfaces(zeta)
         mass = (epi2 - endo2).mean((1, 2)) * (1 - b.heart.shortening * b.now)
         assert np.ptp(mass) / mass.mean() < 0.02
 
@@ -34,11 +35,11 @@ def test_the_bright_area_of_a_slice_shrinks_as_the_cavity_does():
     found, told = [], []
     for i in range(40):
         rng = np.random.default_rng([5, i])
-        heart = sketch_heart.draw(rng)
-        b = sketch_heart.beat(heart, 10)
-        how = sketch.look(rng, heart, 6, 64)
+        heart = hearts.draw(rng)
+        b = hearts.beat(heart, 10)
+        how = stack.look(rng, heart, 6, 64)
         s = int(np.abs(how.places - 0.5 * heart.length).argmin())
-        frames = sketch.Painter(b, how).slice(s)
+        frames = stack.Painter(b, how).slice(s)
         line = (np.arange(64) - 31.5) * how.spacing
         near = np.hypot(line[:, None] - how.shift[s, 1], line - how.shift[s, 0]) < 0.9 * heart.radius
         area = (frames > 0.75)[:, near].mean(1)
@@ -48,7 +49,7 @@ def test_the_bright_area_of_a_slice_shrinks_as_the_cavity_does():
 
 
 def test_a_stack_is_a_function_of_its_seed_and_lies_on_parallel_planes():
-    a, b = (sketch.draw_stack(np.random.default_rng(7), slices=6, phases=4, size=48) for _ in range(2))
+    a, b = (stack.draw_stack(np.random.default_rng(7), slices=6, phases=4, size=48) for _ in range(2))
     assert np.array_equal(a.frames, b.frames) and a.truth == b.truth
     assert a.frames.dtype == np.uint16 and a.frames.shape == (len(a.planes), 4, 48, 48)
     gaps = np.diff([p.origin @ a.planes[0].normal for p in a.planes])
@@ -80,11 +81,11 @@ def test_the_study_is_written_with_its_truth(tmp_path, enhanced):
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
 
 
-def _stack(seed: int, *without: str) -> sketch.Stack:
-    return sketch.draw_stack(np.random.default_rng([8, seed]), slices=8, phases=4, size=48, without=without)
+def _stack(seed: int, *without: str) -> stack.Stack:
+    return stack.draw_stack(np.random.default_rng([8, seed]), slices=8, phases=4, size=48, without=without)
 
 
-@pytest.mark.parametrize("part", sketch.PARTS)
+@pytest.mark.parametrize("part", stack.PARTS)
 def test_a_part_left_out_changes_the_pictures_and_no_other_heart(part: str):
     """The same asked fraction, size and greys: what differs between two phantoms is the part alone."""
     whole, less = _stack(1), _stack(1, part)
@@ -98,8 +99,8 @@ def test_a_part_left_out_changes_the_pictures_and_no_other_heart(part: str):
 def test_without_reach_every_slice_lies_within_the_ventricle():
     def places(seed: int, *without: str) -> np.ndarray:
         rng = np.random.default_rng([9, seed])
-        heart = sketch_heart.draw(rng)
-        return sketch.look(rng, heart, 8, 48, without=without).places / heart.length
+        heart = hearts.draw(rng)
+        return stack.look(rng, heart, 8, 48, without=without).places / heart.length
 
     within = np.concatenate([places(seed, "reach") for seed in range(40)])
     anywhere = np.concatenate([places(seed) for seed in range(40)])
@@ -109,7 +110,7 @@ def test_without_reach_every_slice_lies_within_the_ventricle():
 
 def test_without_trabeculae_the_cavity_is_blood_alone():
     for seed in range(20):
-        heart = sketch_heart.draw(np.random.default_rng([3, seed]))
-        plain = sketch_heart.simplified(heart, ("trabeculae",))
+        heart = hearts.draw(np.random.default_rng([3, seed]))
+        plain = hearts.simplified(heart, ("trabeculae",))
         assert plain.trabeculae == 0 and len(plain.papillary) == len(plain.rough) == 0
         assert plain.ef == heart.ef and plain.wall == heart.wall

@@ -133,40 +133,81 @@ class Beat:
     now: np.ndarray  # T, contraction
     late: np.ndarray  # T, of the late wall
 
-    def squared(self, theta: np.ndarray, zeta: np.ndarray) -> np.ndarray:
-        """Squared radius of the cavity over angles and `zeta` (0 base .. 1 apex), whose first axis is T or 1."""
-        h = self.heart
-        now, late = (c.reshape(-1, *(1,) * (zeta.ndim - 1)).astype(np.float32) for c in (self.now, self.late))
-        outline = np.ones_like(theta)
-        for order, (a, b) in enumerate(h.shape, 2):
-            outline = outline + a * np.cos(order * theta) + b * np.sin(order * theta)
-        along = np.where(zeta > h.widest, (zeta - h.widest) / (1.0 - h.widest), 0.4 * (h.widest - zeta))
-        full = h.radius**2 * outline * (1.0 - np.clip(along, 0.0, 1.5) ** h.taper)
-        late_part = 0.5 + 0.5 * np.cos(theta - h.lag[1])
-        squeezed = now + late_part * (late - now)
-        moving = 1.0 + h.gradient * (zeta - 0.5)
-        if h.akinesia:
-            angle, width, place, spread_z = h.infarct
-            off = (theta - angle + np.pi) % (2 * np.pi) - np.pi
-            moving = moving - h.akinesia * np.exp(-((off / width) ** 2) - ((zeta - place) / spread_z) ** 2)
-        return full * np.maximum(1.0 - self.squeeze * squeezed * moving, 0.02)
-
-    def surfaces(self, theta: np.ndarray, zeta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Squared radius of the cavity and of the whole, `T ...`: the wall's volume stays, so it thickens as the cavity
-        narrows and shortens."""
-        h = self.heart
-        now = self.now.reshape(-1, *(1,) * (zeta.ndim - 1)).astype(np.float32)
-        endo2 = np.maximum(self.squared(theta, zeta), 0.0)
-        full = np.sqrt(np.maximum(_relaxed(self, theta, zeta), 0.0))
-        ring = (full + _thickness(h, theta, zeta)) ** 2 - full**2
-        return endo2, endo2 + ring / (1.0 - h.shortening * now)
-
     def volumes(self) -> np.ndarray:
         """mL at each phase, `T`."""
-        theta = (np.arange(48) + 0.5) / 48 * 2 * np.pi
-        zeta = (np.arange(40)[None, :, None] + 0.5) / 40
-        area = np.maximum(self.squared(theta, zeta), 0.0).mean((1, 2)) * np.pi
+        theta, zeta = _grid()
+        walls = Walls(self, theta)
+        area = walls.cavity(zeta, walls.relaxed(zeta)).mean((1, 2)) * np.pi
         return area * self.heart.length * (1.0 - self.heart.shortening * self.now) / 1000.0
+
+
+def _grid() -> tuple[np.ndarray, np.ndarray]:
+    """Angles and places along the axis over which a volume is summed."""
+    return (np.arange(48) + 0.5) / 48 * 2 * np.pi, (np.arange(40)[None, :, None] + 0.5) / 40
+
+
+class Walls:
+    """The surfaces of `beat` at angles `theta` (`N`): what depends on the angle alone is made once.
+
+    Places `zeta` (0 base .. 1 apex) broadcast to `T N`, with T phases of `rows`.
+    """
+
+    def __init__(self, beat: Beat, theta: np.ndarray):
+        heart = beat.heart
+        self._beat = beat
+        outline = np.ones_like(theta)
+        for order, (a, b) in enumerate(heart.shape, 2):
+            outline += float(a) * np.cos(order * theta) + float(b) * np.sin(order * theta)
+        self._full = heart.radius**2 * outline
+        self._late = 0.5 + 0.5 * np.cos(theta - heart.lag[1])
+        self._thick = heart.wall * (1 + heart.septum * np.maximum(np.cos(theta - heart.septal), 0))
+        angle, width, _, _ = heart.infarct
+        away = (theta - angle + np.pi) % (2 * np.pi) - np.pi
+        self._dead = np.exp(-((away / width) ** 2)) if heart.akinesia else None
+
+    def _scarred(self, zeta: np.ndarray) -> np.ndarray | None:
+        """How much the infarct is felt, 0..1."""
+        if self._dead is None:
+            return None
+        _, _, place, spread = self._beat.heart.infarct
+        return self._dead * np.exp(-(((zeta - place) / spread) ** 2))
+
+    def relaxed(self, zeta: np.ndarray) -> np.ndarray:
+        """Squared radius of the relaxed cavity where the tissue at `zeta` comes from; never below 0."""
+        heart = self._beat.heart
+        along = np.where(zeta > heart.widest, (zeta - heart.widest) / (1.0 - heart.widest), 0.4 * (heart.widest - zeta))
+        return np.maximum(self._full * (1.0 - np.clip(along, 0.0, 1.5) ** heart.taper), 0.0)
+
+    def cavity(self, zeta: np.ndarray, relaxed: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """Squared radius of the cavity whose relaxed one is `relaxed`."""
+        heart, beat = self._beat.heart, self._beat
+        now, late = (c[rows].reshape(-1, *(1,) * (zeta.ndim - 1)).astype(zeta.dtype) for c in (beat.now, beat.late))
+        squeezed = now + self._late * (late - now) if heart.lag[0] else now
+        moving = 1.0 + heart.gradient * (zeta - 0.5)
+        scarred = self._scarred(zeta)
+        if scarred is not None:
+            moving = moving - heart.akinesia * scarred
+        return relaxed * np.maximum(1.0 - beat.squeeze * squeezed * moving, 0.02)
+
+    def thickness(self, zeta: np.ndarray) -> np.ndarray:
+        """Of the relaxed wall, mm."""
+        thick = self._thick * (1 + (self._beat.heart.apical_wall - 1) * np.clip(zeta, 0, 1))
+        scarred = self._scarred(zeta)
+        return thick if scarred is None else thick * (1 - 0.4 * scarred)
+
+    def ring(self, zeta: np.ndarray, relaxed: np.ndarray) -> np.ndarray:
+        """Squared radius that the relaxed wall adds."""
+        thick = self.thickness(zeta)
+        return thick * (2 * np.sqrt(relaxed) + thick)
+
+    def surfaces(self, zeta: np.ndarray, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Squared radius of the cavity and of the whole: the wall's volume stays, so it thickens as the cavity narrows
+        and shortens."""
+        beat = self._beat
+        now = beat.now[rows].reshape(-1, *(1,) * (zeta.ndim - 1)).astype(zeta.dtype)
+        relaxed = self.relaxed(zeta)
+        endo2 = self.cavity(zeta, relaxed, rows)
+        return endo2, endo2 + self.ring(zeta, relaxed) / (1.0 - beat.heart.shortening * now)
 
 
 def beat(heart: Heart, phases: int) -> Beat:
@@ -181,30 +222,12 @@ def beat(heart: Heart, phases: int) -> Beat:
     return out
 
 
-def _thickness(heart: Heart, theta: np.ndarray, zeta: np.ndarray) -> np.ndarray:
-    """Of the relaxed wall, mm."""
-    thick = heart.wall * (1 + heart.septum * np.maximum(np.cos(theta - heart.septal), 0))
-    thick = thick * (1 + (heart.apical_wall - 1) * np.clip(zeta, 0, 1))
-    if heart.akinesia:
-        angle, width, place, spread = heart.infarct
-        off = (theta - angle + np.pi) % (2 * np.pi) - np.pi
-        thick = thick * (1 - 0.4 * np.exp(-((off / width) ** 2) - ((zeta - place) / spread) ** 2))
-    return thick
-
-
-def _relaxed(beat: Beat, theta: np.ndarray, zeta: np.ndarray) -> np.ndarray:
-    """Squared radius of the relaxed cavity where each pixel's tissue lies, `T ...`."""
-    return dataclasses.replace(beat, squeeze=0.0).squared(theta, zeta).astype(np.float32)
-
-
 def mass_g(beat: Beat) -> float:
     """Of the wall, g."""
-    heart = beat.heart
-    theta = (np.arange(48) + 0.5) / 48 * 2 * np.pi
-    zeta = (np.arange(40)[None, :, None] + 0.5) / 40
-    full = np.sqrt(np.maximum(_relaxed(beat, theta, zeta), 0.0))
-    ring = ((full + _thickness(heart, theta, zeta)) ** 2 - full**2).mean() * np.pi
-    return float(ring * heart.length / 1000.0 * MYOCARDIUM_G_PER_ML)
+    theta, zeta = _grid()
+    walls = Walls(beat, theta)
+    ring = walls.ring(zeta, walls.relaxed(zeta)).mean() * np.pi
+    return float(ring * beat.heart.length / 1000.0 * MYOCARDIUM_G_PER_ML)
 
 
 def group(heart: Heart) -> str:
