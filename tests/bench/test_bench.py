@@ -5,7 +5,7 @@ import time
 import pytest
 
 from bench import __main__ as bench
-from bench import growth, reader, step
+from bench import growth, phantom, reader, step
 
 
 def _runs(seconds: list[float], loss: float = 2.0):
@@ -53,3 +53,12 @@ def test_a_reader_is_charged_with_the_memory_that_it_takes_for_itself():
     size, mib = reader._watched(run)
     assert size == 64 << 20
     assert 60 < mib < 100
+
+
+def test_a_phantom_is_counted_by_its_frames():
+    row = phantom.row("sketch", [(2, 300, 0.5), (2, 900, 0.5), (2, 600, 0.5)])
+    assert row["studies/CPU-s"] == [4.0, 4.0, 4.0] and row["frames_a_study"] == 300
+    assert row["stacks/CPU-s"] == [2.0, 4.0, 6.0]
+    assert "4.00 (2.00 to 6.00) times 300 frames" in phantom.line(row)
+    studies, frames, seconds = phantom.measured("sketch", 1, 0)
+    assert studies == 1 and 4 * 25 <= frames <= 12 * 25 and frames % 25 == 0 and seconds > 0
