@@ -36,6 +36,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "hard_softmax": ("softmax, one positive each", {"loss.same_text_positive": False}),
     "sigmoid": ("sigmoid", {"loss.kind": "sigmoid", "model.logit_bias": -10.0}),
     "one_frame": ("one frame a slice: nothing moves", {"model.video.frames": 1, "model.video.tubelet": 1}),
+    "one_place": ("one slice of the stack, not four", {"data.views": ("cine_sax",)}),
     "picture": (
         "the window as a picture of 120 mm, not by angle and radius, and no cine shown by its two ends",
         {"data.layout": "picture", "data.two_phases": 0.0, "model.video.image_size": 40},
