@@ -59,10 +59,17 @@ def label_map(subject: Subject, plane: Plane, beat: Beat, shift: np.ndarray = ST
     return out
 
 
-def paint(canvas: np.ndarray, distance: np.ndarray, signal: float | np.ndarray) -> None:
-    """Lays `signal` over `canvas` (`T N`, changed in place) within `distance`, blending over the edge of width 1."""
+def paint(
+    canvas: np.ndarray, distance: np.ndarray, signal: float | np.ndarray, filled: float | np.ndarray = 1.0
+) -> None:
+    """Lays `signal` over `canvas` (`T N`, changed in place) within `distance`, blending over the edge of width 1.
+
+    Args:
+        filled: part of the place that it takes.
+    """
     cover = np.float32(0.5) - distance
     np.clip(cover, 0.0, 1.0, out=cover)
+    cover *= np.float32(filled) if isinstance(filled, float) else filled
     over = np.asarray(signal, np.float32) - canvas
     over *= cover
     canvas += over
@@ -111,26 +118,28 @@ class Camera:
         beating = frames[:, rows, columns].reshape(len(frames), -1)
         cut = _cut(subject, plane, inner, thickness)
         at = cuts.surfaces(cut, tables)
-        for distance, value in self._painted(cut, at, beat, tables, palette, scar, whole):
-            paint(beating, distance, value)
+        for layer, value in self._painted(cut, at, beat, tables, palette, scar, whole):
+            paint(beating, layer.distance, value, layer.filled)
         frames[:, rows, columns] = beating.reshape(len(frames), *inner.shape[:2])
         return frames
 
     def _painted(
         self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, palette: Palette,
         scar: float | None, whole: bool,
-    ) -> Iterator[tuple[np.ndarray, float | np.ndarray]]:  # fmt: skip
-        """Distance and signal of each layer, in the order of painting."""
+    ) -> Iterator[tuple[layers.Layer, float | np.ndarray]]:  # fmt: skip
+        """Each layer and its signal, in the order of painting."""
         subject = self.subject
         swirl = 0.0 if whole else self.scan.swirl
         made = layers.heart_layers(
             cut, at, subject.pose, fat_mm=subject.chest.epicardial_fat, effusion_mm=subject.effusion, swirl=swirl
         )
+        muscle = None
         for layer in made:
             if layer.tissue == "myocardium":
-                yield layer.distance, self._muscle(cut, at, beat, tables, palette["muscle"], scar)
+                muscle = self._muscle(cut, at, beat, tables, palette["muscle"], scar) if muscle is None else muscle
+                yield layer, muscle
             else:
-                yield layer.distance, palette[layer.tissue] * (1.0 if whole else layer.part)
+                yield layer, palette[layer.tissue] * (1.0 if whole else layer.part)
 
     def _muscle(
         self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, healthy: float,

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from preprocessing.phantom.clinical import heart as hearts
+from preprocessing.phantom.clinical import trabeculae
 from preprocessing.phantom.clinical.heart import Beat
 
 _FINE = 384  # angles of the tables that pictures look up
@@ -30,7 +31,10 @@ class Tables:
 
     def __init__(self, beat: Beat):
         self.beat = beat
-        self.endo2, self.epi2, self.right2 = (finer(table) for table in (beat.endo2, beat.epi2, beat.right2))
+        layer = trabeculae.layer(beat)
+        self.packed = layer.packed.astype(np.float32)[:, None]  # part of the trabecular layer that is muscle, T 1
+        surfaces = (beat.endo2, beat.epi2, beat.right2, layer.inner2)
+        self.endo2, self.epi2, self.right2, self.inner2 = (finer(table) for table in surfaces)
 
     def at(self, zeta: np.ndarray, column: np.ndarray, *tables: np.ndarray) -> list[np.ndarray]:
         """Values of `tables` at levels `zeta` (`T N`) and angles `column` (`N`, of `_FINE`), each `T N` float32."""
@@ -85,19 +89,16 @@ class Cut:
         self.side = (1.0 / (cut.edge + 0.8 * cut.thickness * lean)).astype(np.float32)
         self.steep = (steep * self.side).astype(np.float32)
         self.axial = np.float32(1.0 / (cut.edge * max(1.0 - nz, 0.1) + cut.thickness * max(nz, 0.1)))
-        self.rough, self.right_rough = self._rough(zeta)
+        self.right_rough = self._right_rough()
 
-    def _rough(self, zeta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far trabeculae reach in from the left and from the right ventricle's wall, mm, `N`."""
-        heart = self.heart
-        count, phase = heart.trabeculae_count, self.z * np.float32(0.11)
+    def _right_rough(self) -> np.ndarray:
+        """How far trabeculae reach in from the right ventricle's wall, mm, `N`."""
+        count, phase = self.heart.trabeculae_count, self.z * np.float32(0.11)
         waves = np.sin(count * self.theta + phase) * (0.75 + 0.5 * np.sin(2.0 * self.theta + 0.4 * phase + count))
         waves = waves + np.float32(0.7) * np.sin((count + 5) * self.theta - 1.7 * phase + 2)
         waves = waves + np.float32(0.4) * np.sin((2 * count + 3) * self.theta + 2.3 * phase)
-        apical = heart.trabeculae_apical / (1.0 + np.exp((0.4 - zeta) * 12.0)) if heart.trabeculae_apical else 0.0
         waves = 0.6 * np.maximum(waves + np.float32(0.25), 0.0)
-        left, right = waves * (heart.trabeculae + apical), waves * (1.2 * heart.trabeculae + 0.8)
-        return left.astype(np.float32), right.astype(np.float32)
+        return (waves * self.heart.trabeculae_right).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,8 @@ class Surfaces:
     endo2: np.ndarray
     epi2: np.ndarray
     endo: np.ndarray
+    inner: np.ndarray  # to the core of blood within the trabecular layer
+    packed: np.ndarray  # T 1, part of that layer that is muscle
     epi_side: np.ndarray
     above: np.ndarray
     in_rv: np.ndarray
@@ -122,7 +125,7 @@ def surfaces(cut: Cut, tables: Tables) -> Surfaces:
     left_base = beat.left_base.astype(np.float32)[:, None]
     right_base = beat.right_base.astype(np.float32)[:, None]
     zeta = (cut.z - left_base) / (length - left_base)
-    endo2, epi2 = tables.at(zeta, cut.column, tables.endo2, tables.epi2)
+    endo2, epi2, inner2 = tables.at(zeta, cut.column, tables.endo2, tables.epi2, tables.inner2)
     rv_zeta = (cut.z - right_base) / (length - right_base)
     (outer2,) = tables.at(rv_zeta, cut.column, tables.right2)
     outer2 += epi2
@@ -137,6 +140,8 @@ def surfaces(cut: Cut, tables: Tables) -> Surfaces:
         endo2=endo2,
         epi2=epi2,
         endo=(cut.squared - endo2) * cut.steep,
+        inner=(cut.squared - inner2) * cut.steep,
+        packed=tables.packed,
         epi_side=epi_side,
         above=(left_base - cut.z) * cut.axial,
         in_rv=in_rv,

@@ -26,12 +26,14 @@ _ATRIAL_CUT = 0.4  # of an atrium's half axis: how far below its widest part the
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """`distance` broadcasts to `T N`; `label` 0 paints without naming; `part` dims or brightens (number or `T N`)."""
+    """`distance` broadcasts to `T N`; `label` 0 paints without naming; `part` dims or brightens (number or `T N`);
+    `filled` is the part of its place that it takes (number or `T 1`), the rest stays what it was."""
 
     tissue: str
     distance: np.ndarray
     label: int = 0
     part: float | np.ndarray = 1.0
+    filled: float | np.ndarray = 1.0
 
 
 def heart_layers(
@@ -62,10 +64,9 @@ def heart_layers(
     yield Layer("myocardium", epi, MYOCARDIUM)
     cavity = np.maximum(at.endo, at.above)
     yield Layer("blood", cavity, LV, blood)
-    inner = -(at.endo + cut.rough * cut.side)
+    yield Layer("myocardium", np.maximum(cavity, -at.inner), PAPILLARY, filled=at.packed)
     if float(at.zeta.max()) > 0.2:
-        inner = np.minimum(inner, _papillary(cut, at))
-    yield Layer("muscle", np.maximum(inner, cavity), PAPILLARY)
+        yield Layer("muscle", np.maximum(_papillary(cut, at), cavity), PAPILLARY)
     if atria:
         # The leaflets close while the ventricles squeeze; in diastole they fold away.
         closed = np.where(at.now > 0.25, np.float32(1.1), np.float32(0.4)) * cut.axial
