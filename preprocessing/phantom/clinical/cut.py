@@ -81,7 +81,7 @@ class Cut:
         # First-order distance to r² = surface², whose slope along z matters near the tips.
         zeta = self.z / np.float32(heart.length)
         wide = heart.radius + float(heart.wall.mean())
-        slope = np.float32(1.6 * wide**2 / heart.length) * (zeta - np.float32(0.25))
+        slope = np.float32(1.6 * wide**2 / heart.length) * (np.minimum(zeta, np.float32(1.0)) - np.float32(0.25))
         steep = np.float32(0.5) / np.sqrt(self.squared + slope**2 + np.float32(4.0))
         nx, ny, nz = (abs(float(v)) for v in cut.normal)
         # A slanting surface is smeared over as much of the plane as the slice is thick.
