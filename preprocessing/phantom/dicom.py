@@ -1,12 +1,14 @@
 """Pictures to DICOM files, in the habits of three vendors, as classic MR images (`enhanced` for multi-frame ones).
 
-Most elements of a series never change, so they are encoded once; a file is those bytes and the few of its own, in the
-order of their tags (an explicit-VR dataset is nothing but its elements one after the other).
+Most elements never change: what holds for a study, for a protocol and for a series is encoded once each, and a file is
+those bytes and the few of its own, in the order of their tags (an explicit-VR dataset is nothing but its elements one
+after the other).
 
 Letters: S slices of a series, T phases of a slice, H W pixels.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import struct
@@ -95,8 +97,15 @@ def decimals(values: np.ndarray) -> list[str]:
 
 def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     """What every file of a series says."""
-    maker, model, version = _MACHINES[who.vendor]
     ds = Dataset()
+    _say_study(ds, who)
+    _say_series(ds, who, series, number)
+    return ds
+
+
+def _say_study(ds: Dataset, who: Identity) -> None:
+    """What every file of a study says."""
+    maker, model, version = _MACHINES[who.vendor]
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = who.study_date
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = who.study_time
@@ -106,7 +115,6 @@ def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     ds.InstitutionName = "Nowhere General Hospital"
     ds.ReferringPhysicianName = who.physician
     ds.StudyDescription = "CARDIAC MRI"
-    ds.SeriesDescription = ds.ProtocolName = series.description
     ds.PatientName, ds.PatientID, ds.PatientBirthDate = who.patient_name, who.patient_id, who.birth_date
     ds.PatientSex, ds.PatientAge = who.sex, f"{who.age:03d}Y"
     ds.PatientWeight, ds.PatientSize = f"{who.weight_kg:.0f}", f"{who.height_m:.2f}"
@@ -114,15 +122,19 @@ def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     ds.DeviceSerialNumber = "00000"
     ds.PatientPosition = "HFS"
     ds.StudyInstanceUID = who.study_uid
-    ds.SeriesInstanceUID = uid(who.study_uid, "series", number)
     ds.FrameOfReferenceUID = uid(who.study_uid, "frame of reference")
     ds.PositionReferenceIndicator = ""
-    ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", number, 1
+    ds.StudyID, ds.AcquisitionNumber = "1", 1
     ds.MRAcquisitionType, ds.MagneticFieldStrength = "2D", "1.5"
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = series.frames.shape[-2:]
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
-    return ds
+
+
+def _say_series(ds: Dataset, who: Identity, series: SeriesPlan, number: int) -> None:
+    ds.SeriesDescription = ds.ProtocolName = series.description
+    ds.SeriesInstanceUID = uid(who.study_uid, "series", number)
+    ds.SeriesNumber = number
+    ds.Rows, ds.Columns = series.frames.shape[-2:]
 
 
 def slice_gap(series: SeriesPlan) -> float:
@@ -132,15 +144,26 @@ def slice_gap(series: SeriesPlan) -> float:
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
-def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
-    ds, how = common(who, series, number), series.protocol
+@functools.lru_cache(maxsize=4)
+def _classic_study(who: Identity) -> dict[int, bytes]:
+    """The elements of a classic file that hold for its study."""
+    ds = Dataset()
+    _say_study(ds, who)
     ds.SOPClassUID = MRImageStorage
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
+    ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
+    return _encode(ds)
+
+
+@functools.lru_cache(maxsize=64)
+def _classic_protocol(vendor: str, how: Protocol, scout: bool) -> dict[int, bytes]:
+    """The elements of a classic file that hold for its protocol."""
+    ds = Dataset()
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
     if how.image_type:
         ds.ImageType = list(how.image_type)
     ds.ScanningSequence, ds.SequenceVariant = list(how.scanning), list(how.variant)
-    ds.ScanOptions = "" if series.scout else "CG"
-    ds.SliceThickness, ds.SpacingBetweenSlices = f"{how.thickness:g}", f"{slice_gap(series):.4f}"
+    ds.ScanOptions = "" if scout else "CG"
+    ds.SliceThickness = f"{how.thickness:g}"
     ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = how.tr, how.te, how.flip, 1
     if how.inversion_ms is not None:
         ds.InversionTime = f"{how.inversion_ms:.0f}"
@@ -148,7 +171,14 @@ def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
         ds.ContrastBolusAgent = how.agent
     if how.slope is not None:
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", f"{how.slope:g}", "US"
-    ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
+    return _encode(ds)
+
+
+def _classic_series(who: Identity, series: SeriesPlan, number: int) -> dict[int, bytes]:
+    """The elements that every file of a classic series has, by tag."""
+    ds = Dataset()
+    _say_series(ds, who, series, number)
+    ds.SpacingBetweenSlices = f"{slice_gap(series):.4f}"
     ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
     low, high = np.percentile(series.frames[:, 0], (1.0, 99.0))
     ds.WindowCenter, ds.WindowWidth = f"{(low + high) / 2:.0f}", f"{max(high - low, 1.0):.0f}"
@@ -156,7 +186,7 @@ def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
         ds.NominalInterval = round(series.interval_ms)
         ds.HeartRate = round(60000.0 / series.interval_ms)
         ds.CardiacNumberOfImages = series.frames.shape[1]
-    return ds
+    return _classic_study(who) | _classic_protocol(who.vendor, series.protocol, series.scout) | _encode(ds)
 
 
 def _encode(ds: Dataset) -> dict[int, bytes]:
@@ -178,11 +208,16 @@ def meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
     return made
 
 
-def _head(sop_instance: str) -> bytes:
-    """Everything before the dataset of a classic file."""
+# UIDs are of one length, so that the head of a file can be made once and given each frame's.
+_STAND_IN = uid("stand-in").encode()
+
+
+@functools.cache
+def _head() -> bytes:
+    """Everything before the dataset of a classic file, of the instance `_STAND_IN`."""
     buffer = DicomBytesIO()
     buffer.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta(MRImageStorage, sop_instance))
+    write_file_meta_info(buffer, meta(MRImageStorage, _STAND_IN.decode()))
     return buffer.getvalue()
 
 
@@ -190,26 +225,23 @@ def write_classic(
     folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
 ) -> None:
     """One file a frame."""
-    constant = _encode(_classic_common(who, series, number))
-    # UIDs are of one length, so that the head of the file can be made once and given each frame's.
-    stand_in = uid("stand-in")
-    head = _head(stand_in)
+    constant = _classic_series(who, series, number)
     slices, phases = series.frames.shape[:2]
     instance = np.arange(1, slices * phases + 1).reshape(slices, phases)
     if who.vendor == "philips":
         instance = rng.permutation(instance.ravel()).reshape(slices, phases)
     for s, plane in enumerate(series.planes):
-        own = Dataset()
-        own.ImagePositionPatient = decimals(plane.origin)
-        own.ImageOrientationPatient = decimals(np.concatenate([plane.row, plane.column]))
-        own.SliceLocation = f"{plane.origin @ series.planes[0].normal:.4f}"
-        of_slice = constant | _encode(own)
+        where, turned = decimals(plane.origin), decimals(np.concatenate([plane.row, plane.column]))
+        of_slice = constant | {
+            0x00200032: _short(0x00200032, b"DS", "\\".join(where).encode()),
+            0x00200037: _short(0x00200037, b"DS", "\\".join(turned).encode()),
+            0x00201041: _short(0x00201041, b"DS", f"{plane.origin @ series.planes[0].normal:.4f}".encode()),
+        }
         for t in range(phases):
             sop = uid(who.study_uid, number, s, t)
-            own = _own(who.vendor, series, sop, int(instance[s, t]), s, t)
-            elements = of_slice | own
-            body = b"".join(elements[tag] for tag in sorted(elements))
-            (folder / f"{file_name(sop)}.dcm").write_bytes(head.replace(stand_in.encode(), sop.encode()) + body)
+            elements = of_slice | _own(who.vendor, series, sop, int(instance[s, t]), s, t)
+            body = b"".join([elements[tag] for tag in sorted(elements)])
+            (folder / f"{file_name(sop)}.dcm").write_bytes(_head().replace(_STAND_IN, sop.encode()) + body)
 
 
 def _own(vendor: str, series: SeriesPlan, sop: str, instance: int, s: int, t: int) -> dict[int, bytes]:
