@@ -149,6 +149,11 @@ class Beat:
     def right_base(self) -> np.ndarray:
         return self.heart.length * self.heart.rv_shortening * self.contracted
 
+    def phase(self, number: int) -> "Beat":
+        """One phase alone."""
+        one = slice(number, number + 1)
+        return Beat(self.heart, self.contracted[one], self.endo2[one], self.epi2[one], self.right2[one])
+
 
 def beat(heart: Heart, contracted: np.ndarray, right: np.ndarray | None = None) -> Beat:
     """The surfaces of `heart` at contractions `T`.

@@ -62,8 +62,7 @@ class Exam:
         self.beat = heart.beat(subject.heart, case.contracted)
         self.tables = cut.Tables(self.beat)
         still = min(round((_DIASTASIS - case.rhythm.delay) * phases), phases - 1)
-        self.still = heart.beat(subject.heart, case.contracted[still : still + 1])
-        self.still_tables = cut.Tables(self.still)
+        self.still, self.still_tables = self.beat.phase(still), self.tables.phase(still)
         most = settings.slices if settings.slices != HABIT else 16
         self.stack = planes.short_axis(subject, rng, self.how, most=most, size=self.size)
         self.silent = bool(rng.random() < 0.15)
