@@ -1,8 +1,8 @@
 """Pictures to DICOM files, in the habits of three vendors, as classic MR images (`enhanced` for multi-frame ones).
 
-Most elements never change: what holds for a study, for a protocol and for a series is encoded once each, and a file is
-those bytes and the few of its own, in the order of their tags (an explicit-VR dataset is nothing but its elements one
-after the other).
+Most elements never change, and most series say the same: an element of one value is encoded once, and a file is such
+bytes and the few of its own, in the order of their tags (an explicit-VR dataset is nothing but its elements one after
+the other).
 
 Letters: S slices of a series, T phases of a slice, H W pixels.
 """
@@ -95,46 +95,68 @@ def decimals(values: np.ndarray) -> list[str]:
     return [f"{value:.6f}" for value in np.asarray(values, float)]
 
 
+Value = str | int | tuple[str, ...]
+
+
 def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     """What every file of a series says."""
+    return _dataset(_common(who, series, number))
+
+
+def _dataset(said: dict[str, Value]) -> Dataset:
+    """Of values by keyword; a tuple is of several values."""
     ds = Dataset()
-    _say_study(ds, who)
-    _say_series(ds, who, series, number)
+    for keyword, value in said.items():
+        setattr(ds, keyword, list(value) if isinstance(value, tuple) else value)
     return ds
 
 
-def _say_study(ds: Dataset, who: Identity) -> None:
-    """What every file of a study says."""
+def _common(who: Identity, series: SeriesPlan, number: int) -> dict[str, Value]:
     maker, model, version = _MACHINES[who.vendor]
-    ds.SpecificCharacterSet = "ISO_IR 100"
-    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = who.study_date
-    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = who.study_time
-    ds.AccessionNumber = who.accession
-    ds.Modality = "MR"
-    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = maker, model, version.split("\\")
-    ds.InstitutionName = "Nowhere General Hospital"
-    ds.ReferringPhysicianName = who.physician
-    ds.StudyDescription = "CARDIAC MRI"
-    ds.PatientName, ds.PatientID, ds.PatientBirthDate = who.patient_name, who.patient_id, who.birth_date
-    ds.PatientSex, ds.PatientAge = who.sex, f"{who.age:03d}Y"
-    ds.PatientWeight, ds.PatientSize = f"{who.weight_kg:.0f}", f"{who.height_m:.2f}"
-    ds.BodyPartExamined = "HEART"
-    ds.DeviceSerialNumber = "00000"
-    ds.PatientPosition = "HFS"
-    ds.StudyInstanceUID = who.study_uid
-    ds.FrameOfReferenceUID = uid(who.study_uid, "frame of reference")
-    ds.PositionReferenceIndicator = ""
-    ds.StudyID, ds.AcquisitionNumber = "1", 1
-    ds.MRAcquisitionType, ds.MagneticFieldStrength = "2D", "1.5"
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
-
-
-def _say_series(ds: Dataset, who: Identity, series: SeriesPlan, number: int) -> None:
-    ds.SeriesDescription = ds.ProtocolName = series.description
-    ds.SeriesInstanceUID = uid(who.study_uid, "series", number)
-    ds.SeriesNumber = number
-    ds.Rows, ds.Columns = series.frames.shape[-2:]
+    kinds = ("Study", "Series", "Acquisition", "Content")
+    rows, columns = series.frames.shape[-2:]
+    return {
+        "SpecificCharacterSet": "ISO_IR 100",
+        **{f"{kind}Date": who.study_date for kind in kinds},
+        **{f"{kind}Time": who.study_time for kind in kinds},
+        "AccessionNumber": who.accession,
+        "Modality": "MR",
+        "Manufacturer": maker,
+        "ManufacturerModelName": model,
+        "SoftwareVersions": tuple(version.split("\\")),
+        "InstitutionName": "Nowhere General Hospital",
+        "ReferringPhysicianName": who.physician,
+        "StudyDescription": "CARDIAC MRI",
+        "SeriesDescription": series.description,
+        "ProtocolName": series.description,
+        "PatientName": who.patient_name,
+        "PatientID": who.patient_id,
+        "PatientBirthDate": who.birth_date,
+        "PatientSex": who.sex,
+        "PatientAge": f"{who.age:03d}Y",
+        "PatientWeight": f"{who.weight_kg:.0f}",
+        "PatientSize": f"{who.height_m:.2f}",
+        "BodyPartExamined": "HEART",
+        "DeviceSerialNumber": "00000",
+        "PatientPosition": "HFS",
+        "StudyInstanceUID": who.study_uid,
+        "SeriesInstanceUID": uid(who.study_uid, "series", number),
+        "FrameOfReferenceUID": uid(who.study_uid, "frame of reference"),
+        "PositionReferenceIndicator": "",
+        "StudyID": "1",
+        "SeriesNumber": number,
+        "AcquisitionNumber": 1,
+        "MRAcquisitionType": "2D",
+        "MagneticFieldStrength": "1.5",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": rows,
+        "Columns": columns,
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+    }
 
 
 def slice_gap(series: SeriesPlan) -> float:
@@ -144,60 +166,51 @@ def slice_gap(series: SeriesPlan) -> float:
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
-@functools.lru_cache(maxsize=4)
-def _classic_study(who: Identity) -> dict[int, bytes]:
-    """The elements of a classic file that hold for its study."""
-    ds = Dataset()
-    _say_study(ds, who)
-    ds.SOPClassUID = MRImageStorage
-    ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
-    return _encode(ds)
-
-
-@functools.lru_cache(maxsize=64)
-def _classic_protocol(vendor: str, how: Protocol, scout: bool) -> dict[int, bytes]:
-    """The elements of a classic file that hold for its protocol."""
-    ds = Dataset()
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
-    if how.image_type:
-        ds.ImageType = list(how.image_type)
-    ds.ScanningSequence, ds.SequenceVariant = list(how.scanning), list(how.variant)
-    ds.ScanOptions = "" if scout else "CG"
-    ds.SliceThickness = f"{how.thickness:g}"
-    ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = how.tr, how.te, how.flip, 1
-    if how.inversion_ms is not None:
-        ds.InversionTime = f"{how.inversion_ms:.0f}"
-    if how.agent:
-        ds.ContrastBolusAgent = how.agent
-    if how.slope is not None:
-        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", f"{how.slope:g}", "US"
-    return _encode(ds)
-
-
-def _classic_series(who: Identity, series: SeriesPlan, number: int) -> dict[int, bytes]:
-    """The elements that every file of a classic series has, by tag."""
-    ds = Dataset()
-    _say_series(ds, who, series, number)
-    ds.SpacingBetweenSlices = f"{slice_gap(series):.4f}"
-    ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
+def _classic(who: Identity, series: SeriesPlan, number: int) -> dict[str, Value]:
+    """What every file of a classic series says."""
+    how = series.protocol
     low, high = np.percentile(series.frames[:, 0], (1.0, 99.0))
-    ds.WindowCenter, ds.WindowWidth = f"{(low + high) / 2:.0f}", f"{max(high - low, 1.0):.0f}"
+    kind = ("ORIGINAL", "PRIMARY", "M", "ND") if who.vendor == "siemens" else ("ORIGINAL", "PRIMARY", "OTHER")
+    said: dict[str, Value] = {
+        "SOPClassUID": MRImageStorage,
+        "ImageType": how.image_type or kind,
+        "ScanningSequence": how.scanning,
+        "SequenceVariant": how.variant,
+        "ScanOptions": "" if series.scout else "CG",
+        "SliceThickness": f"{how.thickness:g}",
+        "SpacingBetweenSlices": f"{slice_gap(series):.4f}",
+        "RepetitionTime": how.tr,
+        "EchoTime": how.te,
+        "FlipAngle": how.flip,
+        "EchoTrainLength": 1,
+        "ImagedNucleus": "1H",
+        "ImagingFrequency": "63.87",
+        "NumberOfAverages": "1",
+        "PixelSpacing": tuple(decimals(np.full(2, series.planes[0].spacing))),
+        "WindowCenter": f"{(low + high) / 2:.0f}",
+        "WindowWidth": f"{max(high - low, 1.0):.0f}",
+    }
+    if how.inversion_ms is not None:
+        said["InversionTime"] = f"{how.inversion_ms:.0f}"
+    if how.agent:
+        said["ContrastBolusAgent"] = how.agent
+    if how.slope is not None:
+        said |= {"RescaleIntercept": "0", "RescaleSlope": f"{how.slope:g}", "RescaleType": "US"}
     if not series.scout:
-        ds.NominalInterval = round(series.interval_ms)
-        ds.HeartRate = round(60000.0 / series.interval_ms)
-        ds.CardiacNumberOfImages = series.frames.shape[1]
-    return _classic_study(who) | _classic_protocol(who.vendor, series.protocol, series.scout) | _encode(ds)
+        said["NominalInterval"] = round(series.interval_ms)
+        said["HeartRate"] = round(60000.0 / series.interval_ms)
+        said["CardiacNumberOfImages"] = series.frames.shape[1]
+    return _common(who, series, number) | said
 
 
-def _encode(ds: Dataset) -> dict[int, bytes]:
-    """The bytes of each top-level element in explicit VR little endian, by tag."""
-    out = {}
-    for element in ds:
-        buffer = DicomBytesIO()
-        buffer.is_little_endian, buffer.is_implicit_VR = True, False
-        write_data_element(buffer, element, ["iso8859"])
-        out[int(element.tag)] = buffer.getvalue()
-    return out
+@functools.lru_cache(maxsize=2048)
+def _encoded(keyword: str, value: Value) -> tuple[int, bytes]:
+    """Tag and bytes of one top-level element in explicit VR little endian."""
+    (element,) = _dataset({keyword: value})
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element, ["iso8859"])
+    return int(element.tag), buffer.getvalue()
 
 
 def meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
@@ -225,7 +238,7 @@ def write_classic(
     folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
 ) -> None:
     """One file a frame."""
-    constant = _classic_series(who, series, number)
+    constant = dict(_encoded(*item) for item in _classic(who, series, number).items())
     slices, phases = series.frames.shape[:2]
     instance = np.arange(1, slices * phases + 1).reshape(slices, phases)
     if who.vendor == "philips":
@@ -254,7 +267,7 @@ def _own(vendor: str, series: SeriesPlan, sop: str, instance: int, s: int, t: in
             out[0x00209153] = _short(0x00209153, b"FD", struct.pack("<d", time))
         if vendor == "philips":
             out[0x00209128] = _short(0x00209128, b"UL", struct.pack("<I", t + 1))
-    pixels = series.frames[s, t].astype("<u2").tobytes()
+    pixels = series.frames[s, t].astype("<u2", copy=False).tobytes()
     out[0x7FE00010] = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, len(pixels)) + pixels
     return out
 

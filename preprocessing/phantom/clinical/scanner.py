@@ -128,7 +128,9 @@ class Noise:
     def __init__(self, rng: np.random.Generator, count: int):
         pool = rng.standard_normal(count + count // 2 + 1, np.float32)
         mix = rng.uniform(0.0, 0.5)
-        self._pool = (pool[1:] + np.float32(mix) * pool[:-1]) * np.float32(1.0 / np.sqrt(1.0 + mix**2))
+        self._pool = np.float32(mix) * pool[:-1]
+        self._pool += pool[1:]
+        self._pool *= np.float32(1.0 / np.sqrt(1.0 + mix**2))
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         count = int(np.prod(shape))

@@ -192,7 +192,7 @@ class Exam:
             dataclasses.replace(p, origin=p.origin + out * p.spacing * (p.row if self.phase_axis else p.column))
             for p in plan.planes
         ]
-        return dataclasses.replace(plan, planes=laid, frames=np.ascontiguousarray(plan.frames[:, :, *box]))
+        return dataclasses.replace(plan, planes=laid, frames=plan.frames[:, :, *box])
 
     def _by_slice(self, plan: SeriesPlan) -> list[SeriesPlan]:
         """Siemens writes a series for each slice of a cine stack; the others, and every maker's stills, one in all."""
