@@ -1,12 +1,14 @@
 """Pictures to DICOM files, in the habits of three vendors, as classic MR images (`enhanced` for multi-frame ones).
 
-Most elements of a series never change, so they are encoded once; a file is those bytes and the few of its own, in the
-order of their tags (an explicit-VR dataset is nothing but its elements one after the other).
+Most elements never change, and most series say the same: an element of one value is encoded once, and a file is such
+bytes and the few of its own, in the order of their tags (an explicit-VR dataset is nothing but its elements one after
+the other).
 
 Letters: S slices of a series, T phases of a slice, H W pixels.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import struct
@@ -93,36 +95,68 @@ def decimals(values: np.ndarray) -> list[str]:
     return [f"{value:.6f}" for value in np.asarray(values, float)]
 
 
+Value = str | int | tuple[str, ...]
+
+
 def common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
     """What every file of a series says."""
-    maker, model, version = _MACHINES[who.vendor]
+    return _dataset(_common(who, series, number))
+
+
+def _dataset(said: dict[str, Value]) -> Dataset:
+    """Of values by keyword; a tuple is of several values."""
     ds = Dataset()
-    ds.SpecificCharacterSet = "ISO_IR 100"
-    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = who.study_date
-    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = who.study_time
-    ds.AccessionNumber = who.accession
-    ds.Modality = "MR"
-    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = maker, model, version.split("\\")
-    ds.InstitutionName = "Nowhere General Hospital"
-    ds.ReferringPhysicianName = who.physician
-    ds.StudyDescription = "CARDIAC MRI"
-    ds.SeriesDescription = ds.ProtocolName = series.description
-    ds.PatientName, ds.PatientID, ds.PatientBirthDate = who.patient_name, who.patient_id, who.birth_date
-    ds.PatientSex, ds.PatientAge = who.sex, f"{who.age:03d}Y"
-    ds.PatientWeight, ds.PatientSize = f"{who.weight_kg:.0f}", f"{who.height_m:.2f}"
-    ds.BodyPartExamined = "HEART"
-    ds.DeviceSerialNumber = "00000"
-    ds.PatientPosition = "HFS"
-    ds.StudyInstanceUID = who.study_uid
-    ds.SeriesInstanceUID = uid(who.study_uid, "series", number)
-    ds.FrameOfReferenceUID = uid(who.study_uid, "frame of reference")
-    ds.PositionReferenceIndicator = ""
-    ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", number, 1
-    ds.MRAcquisitionType, ds.MagneticFieldStrength = "2D", "1.5"
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = series.frames.shape[-2:]
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    for keyword, value in said.items():
+        setattr(ds, keyword, list(value) if isinstance(value, tuple) else value)
     return ds
+
+
+def _common(who: Identity, series: SeriesPlan, number: int) -> dict[str, Value]:
+    maker, model, version = _MACHINES[who.vendor]
+    kinds = ("Study", "Series", "Acquisition", "Content")
+    rows, columns = series.frames.shape[-2:]
+    return {
+        "SpecificCharacterSet": "ISO_IR 100",
+        **{f"{kind}Date": who.study_date for kind in kinds},
+        **{f"{kind}Time": who.study_time for kind in kinds},
+        "AccessionNumber": who.accession,
+        "Modality": "MR",
+        "Manufacturer": maker,
+        "ManufacturerModelName": model,
+        "SoftwareVersions": tuple(version.split("\\")),
+        "InstitutionName": "Nowhere General Hospital",
+        "ReferringPhysicianName": who.physician,
+        "StudyDescription": "CARDIAC MRI",
+        "SeriesDescription": series.description,
+        "ProtocolName": series.description,
+        "PatientName": who.patient_name,
+        "PatientID": who.patient_id,
+        "PatientBirthDate": who.birth_date,
+        "PatientSex": who.sex,
+        "PatientAge": f"{who.age:03d}Y",
+        "PatientWeight": f"{who.weight_kg:.0f}",
+        "PatientSize": f"{who.height_m:.2f}",
+        "BodyPartExamined": "HEART",
+        "DeviceSerialNumber": "00000",
+        "PatientPosition": "HFS",
+        "StudyInstanceUID": who.study_uid,
+        "SeriesInstanceUID": uid(who.study_uid, "series", number),
+        "FrameOfReferenceUID": uid(who.study_uid, "frame of reference"),
+        "PositionReferenceIndicator": "",
+        "StudyID": "1",
+        "SeriesNumber": number,
+        "AcquisitionNumber": 1,
+        "MRAcquisitionType": "2D",
+        "MagneticFieldStrength": "1.5",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": rows,
+        "Columns": columns,
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+    }
 
 
 def slice_gap(series: SeriesPlan) -> float:
@@ -132,42 +166,51 @@ def slice_gap(series: SeriesPlan) -> float:
     return float(abs((series.planes[1].origin - series.planes[0].origin) @ series.planes[0].normal))
 
 
-def _classic_common(who: Identity, series: SeriesPlan, number: int) -> Dataset:
-    ds, how = common(who, series, number), series.protocol
-    ds.SOPClassUID = MRImageStorage
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"] if who.vendor == "siemens" else ["ORIGINAL", "PRIMARY", "OTHER"]
-    if how.image_type:
-        ds.ImageType = list(how.image_type)
-    ds.ScanningSequence, ds.SequenceVariant = list(how.scanning), list(how.variant)
-    ds.ScanOptions = "" if series.scout else "CG"
-    ds.SliceThickness, ds.SpacingBetweenSlices = f"{how.thickness:g}", f"{slice_gap(series):.4f}"
-    ds.RepetitionTime, ds.EchoTime, ds.FlipAngle, ds.EchoTrainLength = how.tr, how.te, how.flip, 1
-    if how.inversion_ms is not None:
-        ds.InversionTime = f"{how.inversion_ms:.0f}"
-    if how.agent:
-        ds.ContrastBolusAgent = how.agent
-    if how.slope is not None:
-        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", f"{how.slope:g}", "US"
-    ds.ImagedNucleus, ds.ImagingFrequency, ds.NumberOfAverages = "1H", "63.87", "1"
-    ds.PixelSpacing = decimals(np.full(2, series.planes[0].spacing))
+def _classic(who: Identity, series: SeriesPlan, number: int) -> dict[str, Value]:
+    """What every file of a classic series says."""
+    how = series.protocol
     low, high = np.percentile(series.frames[:, 0], (1.0, 99.0))
-    ds.WindowCenter, ds.WindowWidth = f"{(low + high) / 2:.0f}", f"{max(high - low, 1.0):.0f}"
+    kind = ("ORIGINAL", "PRIMARY", "M", "ND") if who.vendor == "siemens" else ("ORIGINAL", "PRIMARY", "OTHER")
+    said: dict[str, Value] = {
+        "SOPClassUID": MRImageStorage,
+        "ImageType": how.image_type or kind,
+        "ScanningSequence": how.scanning,
+        "SequenceVariant": how.variant,
+        "ScanOptions": "" if series.scout else "CG",
+        "SliceThickness": f"{how.thickness:g}",
+        "SpacingBetweenSlices": f"{slice_gap(series):.4f}",
+        "RepetitionTime": how.tr,
+        "EchoTime": how.te,
+        "FlipAngle": how.flip,
+        "EchoTrainLength": 1,
+        "ImagedNucleus": "1H",
+        "ImagingFrequency": "63.87",
+        "NumberOfAverages": "1",
+        "PixelSpacing": tuple(decimals(np.full(2, series.planes[0].spacing))),
+        "WindowCenter": f"{(low + high) / 2:.0f}",
+        "WindowWidth": f"{max(high - low, 1.0):.0f}",
+    }
+    if how.inversion_ms is not None:
+        said["InversionTime"] = f"{how.inversion_ms:.0f}"
+    if how.agent:
+        said["ContrastBolusAgent"] = how.agent
+    if how.slope is not None:
+        said |= {"RescaleIntercept": "0", "RescaleSlope": f"{how.slope:g}", "RescaleType": "US"}
     if not series.scout:
-        ds.NominalInterval = round(series.interval_ms)
-        ds.HeartRate = round(60000.0 / series.interval_ms)
-        ds.CardiacNumberOfImages = series.frames.shape[1]
-    return ds
+        said["NominalInterval"] = round(series.interval_ms)
+        said["HeartRate"] = round(60000.0 / series.interval_ms)
+        said["CardiacNumberOfImages"] = series.frames.shape[1]
+    return _common(who, series, number) | said
 
 
-def _encode(ds: Dataset) -> dict[int, bytes]:
-    """The bytes of each top-level element in explicit VR little endian, by tag."""
-    out = {}
-    for element in ds:
-        buffer = DicomBytesIO()
-        buffer.is_little_endian, buffer.is_implicit_VR = True, False
-        write_data_element(buffer, element, ["iso8859"])
-        out[int(element.tag)] = buffer.getvalue()
-    return out
+@functools.lru_cache(maxsize=2048)
+def _encoded(keyword: str, value: Value) -> tuple[int, bytes]:
+    """Tag and bytes of one top-level element in explicit VR little endian."""
+    (element,) = _dataset({keyword: value})
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element, ["iso8859"])
+    return int(element.tag), buffer.getvalue()
 
 
 def meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
@@ -178,11 +221,16 @@ def meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
     return made
 
 
-def _head(sop_instance: str) -> bytes:
-    """Everything before the dataset of a classic file."""
+# UIDs are of one length, so that the head of a file can be made once and given each frame's.
+_STAND_IN = uid("stand-in").encode()
+
+
+@functools.cache
+def _head() -> bytes:
+    """Everything before the dataset of a classic file, of the instance `_STAND_IN`."""
     buffer = DicomBytesIO()
     buffer.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta(MRImageStorage, sop_instance))
+    write_file_meta_info(buffer, meta(MRImageStorage, _STAND_IN.decode()))
     return buffer.getvalue()
 
 
@@ -190,26 +238,23 @@ def write_classic(
     folder: pathlib.Path, who: Identity, series: SeriesPlan, number: int, rng: np.random.Generator
 ) -> None:
     """One file a frame."""
-    constant = _encode(_classic_common(who, series, number))
-    # UIDs are of one length, so that the head of the file can be made once and given each frame's.
-    stand_in = uid("stand-in")
-    head = _head(stand_in)
+    constant = dict(_encoded(*item) for item in _classic(who, series, number).items())
     slices, phases = series.frames.shape[:2]
     instance = np.arange(1, slices * phases + 1).reshape(slices, phases)
     if who.vendor == "philips":
         instance = rng.permutation(instance.ravel()).reshape(slices, phases)
     for s, plane in enumerate(series.planes):
-        own = Dataset()
-        own.ImagePositionPatient = decimals(plane.origin)
-        own.ImageOrientationPatient = decimals(np.concatenate([plane.row, plane.column]))
-        own.SliceLocation = f"{plane.origin @ series.planes[0].normal:.4f}"
-        of_slice = constant | _encode(own)
+        where, turned = decimals(plane.origin), decimals(np.concatenate([plane.row, plane.column]))
+        of_slice = constant | {
+            0x00200032: _short(0x00200032, b"DS", "\\".join(where).encode()),
+            0x00200037: _short(0x00200037, b"DS", "\\".join(turned).encode()),
+            0x00201041: _short(0x00201041, b"DS", f"{plane.origin @ series.planes[0].normal:.4f}".encode()),
+        }
         for t in range(phases):
             sop = uid(who.study_uid, number, s, t)
-            own = _own(who.vendor, series, sop, int(instance[s, t]), s, t)
-            elements = of_slice | own
-            body = b"".join(elements[tag] for tag in sorted(elements))
-            (folder / f"{file_name(sop)}.dcm").write_bytes(head.replace(stand_in.encode(), sop.encode()) + body)
+            elements = of_slice | _own(who.vendor, series, sop, int(instance[s, t]), s, t)
+            body = b"".join([elements[tag] for tag in sorted(elements)])
+            (folder / f"{file_name(sop)}.dcm").write_bytes(_head().replace(_STAND_IN, sop.encode()) + body)
 
 
 def _own(vendor: str, series: SeriesPlan, sop: str, instance: int, s: int, t: int) -> dict[int, bytes]:
@@ -222,7 +267,7 @@ def _own(vendor: str, series: SeriesPlan, sop: str, instance: int, s: int, t: in
             out[0x00209153] = _short(0x00209153, b"FD", struct.pack("<d", time))
         if vendor == "philips":
             out[0x00209128] = _short(0x00209128, b"UL", struct.pack("<I", t + 1))
-    pixels = series.frames[s, t].astype("<u2").tobytes()
+    pixels = series.frames[s, t].astype("<u2", copy=False).tobytes()
     out[0x7FE00010] = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, len(pixels)) + pixels
     return out
 

@@ -8,24 +8,39 @@ from collections.abc import Iterator
 import numpy as np
 
 from preprocessing.phantom.clinical import cut as cuts
-from preprocessing.phantom.clinical import heart, layers, lesions, scanner
+from preprocessing.phantom.clinical import heart, layers, lesions, parts, scanner
+from preprocessing.phantom.clinical.body import Body
 from preprocessing.phantom.clinical.case import Subject
-from preprocessing.phantom.clinical.chest import Body
 from preprocessing.phantom.clinical.heart import Beat
 from preprocessing.phantom.clinical.scanner import Scanner
 from preprocessing.phantom.clinical.tissue import Palette
 from preprocessing.phantom.render import Plane
 
 STILL = np.zeros(3)
+_FEW = 5  # phases that are made without looking first what is where
+_CACHED = 24000  # numbers of an array of which a dozen fit into the processor's second cache
 
 
-def heart_box(subject: Subject, points: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns outside of which nothing beats; `points` is `H W 3`, LPS."""
+def in_heart(subject: Subject, plane: Plane, shift: np.ndarray = STILL) -> np.ndarray:
+    """The pixel centres in the heart's frame, mm: `3 H W` float32.
+
+    Args:
+        shift: of the organs in this breath-hold, LPS, mm.
+    """
+    step = np.arange(plane.size) * plane.spacing
+    origin, axes = subject.pose.to_heart(plane.origin - shift), subject.pose.axes
+    down = origin[:, None] + (axes @ plane.column)[:, None] * step
+    along = (axes @ plane.row)[:, None] * step
+    return down.astype(np.float32)[:, :, None] + along.astype(np.float32)[:, None]
+
+
+def heart_box(subject: Subject, local: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns outside of which nothing beats; `local` is of `in_heart`."""
     made = subject.heart
-    local = subject.pose.to_heart(points)
+    x, y, z = local
     reach = np.sqrt((made.radius + float(made.wall.max()) + 8.0) ** 2 + made.rv_squared) + 14.0
     roof = -max(made.la_length, made.ra_length) - 60.0
-    near = ((local[..., :2] ** 2).sum(-1) < reach**2) & (local[..., 2] > roof) & (local[..., 2] < made.length + 14.0)
+    near = (x * x + y * y < np.float32(reach**2)) & (z > roof) & (z < made.length + 14.0)
     rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
     if not len(rows):
         return slice(0, 0), slice(0, 0)
@@ -34,7 +49,7 @@ def heart_box(subject: Subject, points: np.ndarray) -> tuple[slice, slice]:
 
 def _cut(subject: Subject, plane: Plane, inner: np.ndarray, thickness: float) -> cuts.Cut:
     across = cuts.Slice(subject.pose.axes @ plane.normal, 1.1 * plane.spacing, thickness)
-    return cuts.Cut(subject.heart, across, subject.pose.to_heart(inner.reshape(-1, 3)))
+    return cuts.Cut(subject.heart, across, inner.reshape(3, -1))
 
 
 def label_map(subject: Subject, plane: Plane, beat: Beat, shift: np.ndarray = STILL) -> np.ndarray:
@@ -43,26 +58,33 @@ def label_map(subject: Subject, plane: Plane, beat: Beat, shift: np.ndarray = ST
     Args:
         shift: of the organs in this breath-hold, LPS, mm.
     """
-    points = plane.points() - shift
+    local = in_heart(subject, plane, shift)
     out = np.zeros((len(beat.contracted), plane.size, plane.size), np.uint8)
-    rows, columns = heart_box(subject, points)
-    inner = points[rows, columns]
+    rows, columns = heart_box(subject, local)
+    inner = local[:, rows, columns]
     if not inner.size:
         return out
     cut = _cut(subject, plane, inner, 0.0)
-    at = cuts.surfaces(cut, cuts.Tables(beat))
-    flat = np.zeros((len(out), inner[..., 0].size), np.uint8)
-    for layer in layers.heart_layers(cut, at, subject.pose, fat_mm=0.0, effusion_mm=0.0):
+    at = cuts.Surfaces(cut, cuts.Tables(beat))
+    flat = np.zeros((len(out), inner[0].size), np.uint8)
+    for layer in layers.heart_layers(cut, at, subject.pose, layers.seen(cut, at), fat_mm=0.0, effusion_mm=0.0):
         if layer.label:
             flat[np.broadcast_to(layer.distance < 0.0, flat.shape)] = layer.label
-    out[:, rows, columns] = flat.reshape(len(out), *inner.shape[:2])
+    out[:, rows, columns] = flat.reshape(len(out), *inner.shape[1:])
     return out
 
 
-def paint(canvas: np.ndarray, distance: np.ndarray, signal: float | np.ndarray) -> None:
-    """Lays `signal` over `canvas` (`T N`, changed in place) within `distance`, blending over the edge of width 1."""
+def paint(
+    canvas: np.ndarray, distance: np.ndarray, signal: float | np.ndarray, filled: float | np.ndarray = 1.0
+) -> None:
+    """Lays `signal` over `canvas` (`T N`, changed in place) within `distance`, blending over the edge of width 1.
+
+    Args:
+        filled: part of the place that it takes.
+    """
     cover = np.float32(0.5) - distance
     np.clip(cover, 0.0, 1.0, out=cover)
+    cover *= np.float32(filled) if isinstance(filled, float) else filled
     over = np.asarray(signal, np.float32) - canvas
     over *= cover
     canvas += over
@@ -98,54 +120,66 @@ class Camera:
             scar: what scarred muscle gives; None where the sequence does not tell it from muscle.
             whole: maps: every tissue has its own value, whatever flows.
         """
-        subject = self.subject
+        subject, count = self.subject, len(beat.contracted)
         still = self._body.slice(
             plane.origin - shift, plane.row, plane.column, plane.spacing, plane.size, palette, whole=whole
         )
-        frames = np.repeat(still[None], len(beat.contracted), 0)
-        points = plane.points() - shift
-        rows, columns = heart_box(subject, points)
-        inner = points[rows, columns]
+        frames = np.repeat(still[None], count, 0)
+        local = in_heart(subject, plane, shift)
+        rows, columns = heart_box(subject, local)
+        inner = local[:, rows, columns]
         if not inner.size:
             return frames
-        beating = frames[:, rows, columns].reshape(len(frames), -1)
         cut = _cut(subject, plane, inner, thickness)
-        at = cuts.surfaces(cut, tables)
-        for distance, value in self._painted(cut, at, beat, tables, palette, scar, whole):
-            paint(beating, distance, value)
-        frames[:, rows, columns] = beating.reshape(len(frames), *inner.shape[:2])
+        pixels = np.arange(still.size).reshape(still.shape)[rows, columns].ravel()
+        flat = frames.reshape(count, -1)
+        for points, what in self._groups(cut, tables):
+            part = cut if points is None else cut.only(points)
+            where = pixels if points is None else pixels[points]
+            step = max(1, _CACHED // len(where))
+            for first in range(0, count, step):
+                phases = slice(first, first + step)
+                at = cuts.Surfaces(part, tables, phases)
+                beating = np.repeat(still.ravel()[None, where], len(at.now), 0)
+                for layer, value in self._painted(at, what, palette, scar, whole):
+                    paint(beating, layer.distance, value, layer.filled)
+                flat[phases, where] = beating
         return frames
 
-    def _painted(
-        self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, palette: Palette,
-        scar: float | None, whole: bool,
-    ) -> Iterator[tuple[np.ndarray, float | np.ndarray]]:  # fmt: skip
-        """Distance and signal of each layer, in the order of painting."""
+    def _groups(self, cut: cuts.Cut, tables: cuts.Tables) -> list[tuple[np.ndarray | None, layers.Parts]]:
+        """Points of `cut` (None for all) and what is to be seen there; to look pays for cines alone."""
         subject = self.subject
-        swirl = 0.0 if whole else self.scan.swirl
+        if len(tables.beat.contracted) < _FEW:
+            return [(None, layers.seen(cut, cuts.Surfaces(cut, tables)))]
+        fat, effusion = subject.chest.epicardial_fat, subject.effusion
+        return list(parts.groups(cut, tables, subject.pose, fat_mm=fat, effusion_mm=effusion))
+
+    def _painted(
+        self, at: cuts.Surfaces, what: layers.Parts, palette: Palette, scar: float | None, whole: bool
+    ) -> Iterator[tuple[layers.Layer, float | np.ndarray]]:  # fmt: skip
+        """Each layer and its signal, in the order of painting."""
+        subject = self.subject
         made = layers.heart_layers(
-            cut, at, subject.pose, fat_mm=subject.chest.epicardial_fat, effusion_mm=subject.effusion, swirl=swirl
-        )
+            at.cut, at, subject.pose, what, fat_mm=subject.chest.epicardial_fat, effusion_mm=subject.effusion,
+            swirl=0.0 if whole else self.scan.swirl,
+        )  # fmt: skip
+        muscle = None
         for layer in made:
             if layer.tissue == "myocardium":
-                yield layer.distance, self._muscle(cut, at, beat, tables, palette["muscle"], scar)
+                muscle = self._muscle(at, palette["muscle"], scar) if muscle is None else muscle
+                yield layer, muscle
             else:
-                yield layer.distance, palette[layer.tissue] * (1.0 if whole else layer.part)
+                yield layer, palette[layer.tissue] * (1.0 if whole else layer.part)
 
-    def _muscle(
-        self, cut: cuts.Cut, at: cuts.Surfaces, beat: Beat, tables: cuts.Tables, healthy: float,
-        scar: float | None,
-    ) -> float | np.ndarray:  # fmt: skip
+    def _muscle(self, at: cuts.Surfaces, healthy: float, scar: float | None) -> float | np.ndarray:
         """Signal of the left ventricle's wall, with its scars where the sequence shows them."""
         if scar is None or not self._extents:
             return healthy
-        extents = [
-            tables.at(at.zeta, cut.column, cuts.finer(table))[0]
-            for table in heart.carried(beat, [extent.astype(np.float32) for extent in self._extents])
-        ]
+        fields = [extent.astype(np.float32) for extent in self._extents]
+        extents = [at.look(cuts.finer(table)) for table in heart.carried(at.tables.beat, fields)]
         inner = np.sqrt(np.maximum(at.endo2, 0.0))
         outer = np.sqrt(np.maximum(at.epi2, 1e-3))
-        across = (np.sqrt(cut.squared) - inner) / np.maximum(outer - inner, np.float32(0.5))
+        across = (np.sqrt(at.cut.squared) - inner) / np.maximum(outer - inner, np.float32(0.5))
         part = lesions.mixed(extents, self.subject.scars, across)
         return np.float32(healthy) + part * np.float32(scar - healthy)
 
@@ -157,10 +191,9 @@ class Camera:
             signed: phase-sensitive, the sign kept.
         """
         scan = self.scan
-        points = plane.points()
-        shade = scanner.sensitivity(scan, points, self._heart)
+        shade = scanner.sensitivity(scan, plane, self._heart)
         if not signed:
-            shade *= scanner.bands(scan, points, self._heart)
+            shade *= scanner.bands(scan, plane, self._heart)
         if scan.ghost and len(frames) > 1:
             beating = frames - frames.mean(0)
             frames += np.float32(scan.ghost) * np.roll(beating, plane.size // 3, axis=1 + int(plane.spacing * 1e4) % 2)

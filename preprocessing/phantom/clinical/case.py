@@ -18,6 +18,10 @@ _NORMAL_SQUEEZE = 0.5  # of a healthy heart: what the motion of segments is judg
 _MOTIONS = ((-0.06, "dyskinetic"), (0.28, "akinetic"), (0.7, "hypokinetic"))
 # Healthy thickness of the wall against its mean: thick at the base and in the septum, thin at the tip.
 _WALLS = np.array([1.05, 1.15, 1.12, 1.0, 1.0, 1.02, 0.98, 1.05, 1.05, 0.98, 0.95, 0.97, 0.9, 0.95, 0.9, 0.9, 0.6])
+# Muscle of the left cavity's trabeculae against the healthy end-diastolic volume, where the right ventricle's reach in
+# by 1.4 and by 3.8 mm: who has much in one has much in the other. With the papillary muscles pictures show 16 % (the
+# conserved muscle that shows as much as in people, 23 %, would add more points to the fraction than it does in them).
+_TRABECULAE = (0.06, 0.125)
 _AS_MEASURED = np.array([1.0] * 6 + [0.96] * 6 + [0.83] * 4 + [1.0])  # thickness across a wall against along the radius
 
 
@@ -121,8 +125,9 @@ def _shape(body: np.random.Generator, plan: diseases.Plan, base: Healthy) -> hea
         pulmonary_radius=float(body.normal(12.0, 1.0)) * (1.0 + 0.6 * plan.flattening),
         papillary=float(body.uniform(0.13, 0.21)),
         papillary_theta=(-0.75 + float(body.normal(0.0, 0.12)), 1.85 + float(body.normal(0.0, 0.15))),
-        trabeculae=float(body.uniform(0.5, 2.5)),
+        trabeculae_ml=0.0,
         trabeculae_apical=plan.trabeculae,
+        trabeculae_right=0.8 + 1.2 * float(body.uniform(0.5, 2.5)),
         trabeculae_count=int(body.integers(6, 12)),
     )
     rough = dataclasses.replace(rough, length=24.0 * rough.length, radius=24.0, tip=4.5)
@@ -138,6 +143,8 @@ def _shape(body: np.random.Generator, plan: diseases.Plan, base: Healthy) -> hea
         shortening=float(np.clip(0.27 * plan.ef * plan.shortening, 0.02, 0.2)),
         flattening=plan.flattening,
         aneurysm=(angle, along, 0.3) if plan.aneurysm_segment else (0.0, 0.0, 0.0),
+        # A cavity that grows takes its trabeculae along in part.
+        trabeculae_ml=float(np.interp(well.trabeculae_right, (1.4, 3.8), _TRABECULAE) * np.sqrt(base.edv * plan.edv)),
         rv_half_angle=well.rv_half_angle + 0.3 * plan.flattening,
         rv_shortening=float(np.clip(0.38 * plan.rv_ef, 0.04, 0.26)),
     )

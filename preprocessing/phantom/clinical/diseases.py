@@ -242,7 +242,7 @@ def _rv_overload(rng: np.random.Generator, plan: Plan, s: float) -> None:
 
 
 def _noncompaction(rng: np.random.Generator, plan: Plan, s: float) -> None:
-    plan.trabeculae = 9.0 + 6.0 * s
+    plan.trabeculae = 6.0 + 4.0 * s
     plan.thicken[_of(10, 11, 12, 13, 15, 16)] *= 0.8
     plan.edv *= 1.05 + 0.55 * s
     plan.ef = min(plan.ef, 0.57 - 0.3 * s + rng.normal(0.0, 0.02))

@@ -53,8 +53,9 @@ class Heart:
     pulmonary_radius: float
     papillary: float  # radius of a papillary muscle as a part of the cavity's
     papillary_theta: tuple[float, float]  # the anterolateral's and the posteromedial's
-    trabeculae: float  # how far trabeculae reach into the cavity, mm
-    trabeculae_apical: float  # and how much further in the apical half (non-compaction)
+    trabeculae_ml: float  # muscle of the left cavity's trabeculae (see `trabeculae`)
+    trabeculae_apical: float  # by how many mm they reach further in the apical half (non-compaction)
+    trabeculae_right: float  # how far those of the right ventricle reach in, mm
     trabeculae_count: int  # around the circle
 
     @property
@@ -74,13 +75,13 @@ class Wall:
 
 def wall(heart: Heart) -> Wall:
     """The relaxed left ventricle. A prolate spheroid cut off above its widest part, out of round as `heart` says."""
-    outline = 1.0 - heart.flattening * _bump(THETA, SEPTUM, 1.2)
+    outline = 1.0 - heart.flattening * bump(THETA, SEPTUM, 1.2)
     for number, (amplitude, phase) in enumerate(heart.lumps, 2):
         outline = outline + amplitude * np.cos(number * THETA - phase)
     along = ZETA / heart.cavity_part
     inner = (along * (1.0 + ENDO_WIDEST) - ENDO_WIDEST)[:, None]
     angle, place, bulge = heart.aneurysm
-    patch = np.exp(-(((along - place) / 0.22) ** 2))[:, None] * _bump(THETA, angle, 1.0)
+    patch = np.exp(-(((along - place) / 0.22) ** 2))[:, None] * bump(THETA, angle, 1.0)
     cavity = heart.radius**2 * (1.0 - inner**2) * outline * (1.0 + bulge * patch)
     thick = segments.field(heart.wall, THETA, along, blur_along=0.13)
     # Hypertrophy grows inwards for the most part: the cavity loses what the outline does not gain.
@@ -97,7 +98,7 @@ def wall(heart: Heart) -> Wall:
     return Wall(cavity, ring + gained, segments.field(heart.motion, THETA, along))
 
 
-def _bump(angle: np.ndarray, centre: float, width: float) -> np.ndarray:
+def bump(angle: np.ndarray, centre: float, width: float) -> np.ndarray:
     """1 at `centre`, falling smoothly to 0 about `width` away on either side, around the circle."""
     sharpness = float(np.log(2.0) / (1.0 - np.cos(0.6 * width)))
     return np.exp(sharpness * (np.cos(angle - centre) - 1.0))
@@ -148,6 +149,11 @@ class Beat:
     def right_base(self) -> np.ndarray:
         return self.heart.length * self.heart.rv_shortening * self.contracted
 
+    def phase(self, number: int) -> "Beat":
+        """One phase alone."""
+        one = slice(number, number + 1)
+        return Beat(self.heart, self.contracted[one], self.endo2[one], self.epi2[one], self.right2[one])
+
 
 def beat(heart: Heart, contracted: np.ndarray, right: np.ndarray | None = None) -> Beat:
     """The surfaces of `heart` at contractions `T`.
@@ -159,18 +165,18 @@ def beat(heart: Heart, contracted: np.ndarray, right: np.ndarray | None = None) 
     piece = wall(heart)
     turn = twist(heart, ZETA[None], now[:, None])
     cavity, ring, motion = _carried([piece.cavity, piece.ring, piece.motion], turn)
-    endo2, epi2 = _contracted(heart, cavity, ring, motion, now)
+    endo2 = emptied(heart, cavity, motion, now)
+    epi2 = np.maximum(endo2, 0.0) + ring / (
+        np.float32(1.0) - np.float32(heart.shortening) * now.astype(np.float32)[:, None, None]
+    )
     return Beat(heart, now, endo2, epi2, _right(heart, now if right is None else right))
 
 
-def _contracted(
-    heart: Heart, cavity: np.ndarray, ring: np.ndarray, motion: np.ndarray, now: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Squared endocardial and epicardial radius (`T Z A`) of the wall's pieces at contractions `now` (`T`)."""
+def emptied(heart: Heart, cavity: np.ndarray, motion: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Squared endocardial radius (`T Z A`) of pieces of the wall at contractions `now` (`T`)."""
     at = now.astype(np.float32)[:, None, None]
     left_over = np.maximum(np.float32(1.0) - np.float32(heart.squeeze) * at * motion, np.float32(0.02))
-    endo2 = np.where(cavity > 0.0, cavity * left_over, cavity)
-    return endo2, np.maximum(endo2, 0.0) + ring / (np.float32(1.0) - np.float32(heart.shortening) * at)
+    return np.where(cavity > 0.0, cavity * left_over, cavity)
 
 
 def _right(heart: Heart, contracted: np.ndarray) -> np.ndarray:
@@ -181,7 +187,7 @@ def _right(heart: Heart, contracted: np.ndarray) -> np.ndarray:
     along = 1.0 - (ZETA / RV_LENGTH) ** 1.5
     along = along * (1.0 - 0.55 * np.exp(-((ZETA / 0.15) ** 2)))  # narrows towards the tricuspid valve
     shape = heart.rv_squared * np.where(along[:, None] < 0.0, -np.abs(wrap), wrap) * np.abs(along)[:, None]
-    patch = np.exp(-(((ZETA - 0.25) / 0.18) ** 2))[:, None] * _bump(THETA, SEPTUM + 0.55, 0.6)
+    patch = np.exp(-(((ZETA - 0.25) / 0.18) ** 2))[:, None] * bump(THETA, SEPTUM + 0.55, 0.6)
     moving = heart.rv_squeeze * (1.0 - 1.15 * (heart.rv_bulge > 0.0) * patch)
     shape = shape * (1.0 + heart.rv_bulge * patch)
     at = np.asarray(contracted)[:, None, None]
@@ -205,8 +211,8 @@ class Volumes:
 _TRAPEZOID = np.concatenate([[0.5], np.ones(LEVELS - 2), [0.5]]) / (LEVELS - 1.0)
 
 
-def _integral(table: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Volume (mL) within squared radii `T Z A` over `length` mm, `T`."""
+def volume_ml(table: np.ndarray, length: np.ndarray | float) -> np.ndarray:
+    """Volume (mL) within squared radii `T Z A` over `length` mm, `T`; without `T` of one moment."""
     area = 0.5 * table.mean(-1, dtype=float) * 2.0 * np.pi
     return (area * _TRAPEZOID).sum(-1) * length / 1000.0
 
@@ -216,9 +222,9 @@ def volumes(made: Beat) -> Volumes:
     left, right = made.heart.length - made.left_base, made.heart.length - made.right_base
     endo2 = np.maximum(made.endo2, 0.0)
     return Volumes(
-        lv=_integral(endo2, left),
-        rv=_integral(np.maximum(made.right2, 0.0), right),
-        myocardium=_integral(made.epi2 - endo2, left),
+        lv=volume_ml(endo2, left),
+        rv=volume_ml(np.maximum(made.right2, 0.0), right),
+        myocardium=volume_ml(made.epi2 - endo2, left),
     )
 
 
@@ -239,7 +245,7 @@ def fitted(heart: Heart, *, edv: float, ef: float, rv_edv: float, rv_ef: float, 
         )
     heart = dataclasses.replace(heart, squeeze=_squeeze(heart, ef))
     shape = np.maximum(_right(dataclasses.replace(heart, rv_squared=1.0, rv_squeeze=1.0), np.array([0.0, 1.0])), 0.0)
-    full, rest = _integral(shape, np.full(2, heart.length))  # the squeeze takes volume away in proportion
+    full, rest = volume_ml(shape, np.full(2, heart.length))  # the squeeze takes volume away in proportion
     wanted = (1.0 - rv_ef) / (1.0 - heart.rv_shortening)
     squeeze = (1.0 - wanted) / max(1.0 - rest / full, 0.05)
     return dataclasses.replace(heart, rv_squared=rv_edv / full, rv_squeeze=float(np.clip(squeeze, 0.0, 0.9)))
@@ -248,7 +254,7 @@ def fitted(heart: Heart, *, edv: float, ef: float, rv_edv: float, rv_ef: float, 
 def _relaxed(heart: Heart) -> tuple[float, float]:
     """mL of the left cavity and of its wall at end-diastole. Turning moves no volume, so it is left out."""
     piece, length = wall(heart), np.array([heart.length])
-    cavity, ring = (_integral(np.maximum(table, 0.0)[None], length)[0] for table in (piece.cavity, piece.ring))
+    cavity, ring = (volume_ml(np.maximum(table, 0.0)[None], length)[0] for table in (piece.cavity, piece.ring))
     return float(cavity), float(ring)
 
 
@@ -256,12 +262,12 @@ def _squeeze(heart: Heart, ef: float) -> float:
     """The squeeze that empties the left cavity by `ef`: linear as long as no segment is emptied."""
     piece = wall(heart)
     shorter = np.array([heart.length * (1.0 - heart.shortening)])
-    full = float(_integral(np.maximum(piece.cavity, 0.0)[None], np.array([heart.length]))[0])
+    full = float(volume_ml(np.maximum(piece.cavity, 0.0)[None], np.array([heart.length]))[0])
     squeeze = 0.45
     for _ in range(8):
         tried = dataclasses.replace(heart, squeeze=squeeze)
-        endo2, _ = _contracted(tried, piece.cavity, piece.ring, piece.motion, np.ones(1))
-        left_over = float(_integral(np.maximum(endo2, 0.0), shorter)[0]) / full / (1.0 - heart.shortening)
+        endo2 = emptied(tried, piece.cavity, piece.motion, np.ones(1))
+        left_over = float(volume_ml(np.maximum(endo2, 0.0), shorter)[0]) / full / (1.0 - heart.shortening)
         wanted = (1.0 - ef) / (1.0 - heart.shortening)
         squeeze = float(np.clip(squeeze * (1.0 - wanted) / max(1.0 - left_over, 1e-3), 0.01, 0.93))
     return squeeze

@@ -21,56 +21,90 @@ LV, MYOCARDIUM, RV, LA, RA, AORTA, PAPILLARY, PULMONARY = 1, 2, 3, 4, 5, 6, 7, 8
 
 _RV_WALL_MM = 3.0
 _ATRIAL_WALL_MM = 2.0
+UPPER_MM = 14.0  # below the valves a plane may still show what is above them
 _ATRIAL_CUT = 0.4  # of an atrium's half axis: how far below its widest part the valve lies
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """`distance` broadcasts to `T N`; `label` 0 paints without naming; `part` dims or brightens (number or `T N`)."""
+    """`distance` broadcasts to `T N`; `label` 0 paints without naming; `part` dims or brightens (number or `T N`);
+    `filled` is the part of its place that it takes (number or `T 1`), the rest stays what it was."""
 
     tissue: str
     distance: np.ndarray
     label: int = 0
     part: float | np.ndarray = 1.0
+    filled: float | np.ndarray = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What some points of a plane can show over a beat."""
+
+    upper: bool = False  # the valves' planes and what is above them
+    outer: bool = True  # the left ventricle's outside: fat, pericardium, the right ventricle
+    cavity: bool = True  # of the left ventricle
+
+
+def seen(cut: Cut, at: Surfaces) -> Parts:
+    """What a plane can show."""
+    return Parts(upper=float(cut.z.min()) < float(max(at.left_base.max(), at.right_base.max())) + UPPER_MM)
 
 
 def heart_layers(
-    cut: Cut, at: Surfaces, pose: Pose, *, fat_mm: float, effusion_mm: float, swirl: float = 0.0
+    cut: Cut, at: Surfaces, pose: Pose, parts: Parts, *, fat_mm: float, effusion_mm: float, swirl: float = 0.0
 ) -> Iterator[Layer]:
     """The heart at each phase, what surrounds it first.
 
     Args:
         swirl: how unevenly the blood shines, as a part.
     """
-    epi = np.maximum(at.epi_side, at.above)
-    rv = np.maximum(at.in_rv, at.rv_above)
-    rv_wall = rv - _RV_WALL_MM * cut.side
-    blood = _swirling(cut, swirl, len(at.now)) if swirl else 1.0
-    atria = float(cut.z.min()) < float(max(at.left_base.max(), at.right_base.max())) + 14.0
-    whole, upper = np.minimum(epi, rv_wall), []
-    if atria:
-        outside, upper = _upper(cut, at, pose)
-        whole = np.minimum(whole, outside)
-    # Fat lies in the grooves and over the right ventricle, little of it over the lateral wall.
-    thick = np.float32(fat_mm) * (np.float32(0.75) - np.float32(0.45) * np.cos(cut.theta - np.float32(0.3)))
-    yield Layer("fat", whole - (thick + np.float32(effusion_mm + 0.8)) * cut.side)
-    yield Layer("fluid" if effusion_mm > 1.0 else "muscle", whole - np.float32(effusion_mm + 0.8) * cut.side)
-    yield from upper
-    yield Layer("muscle", np.maximum(rv_wall, at.rv_above))
-    yield Layer("blood", rv, RV, 0.96 * blood)
-    yield Layer("muscle", np.maximum(rv, -at.in_rv - cut.right_rough * cut.side))
-    yield Layer("myocardium", epi, MYOCARDIUM)
-    cavity = np.maximum(at.endo, at.above)
-    yield Layer("blood", cavity, LV, blood)
-    inner = -(at.endo + cut.rough * cut.side)
-    if float(at.zeta.max()) > 0.2:
-        inner = np.minimum(inner, _papillary(cut, at))
-    yield Layer("muscle", np.maximum(inner, cavity), PAPILLARY)
-    if atria:
+    blood = _swirling(cut, swirl, at) if swirl else 1.0
+    if parts.outer:
+        yield from _around(cut, at, pose, parts, fat_mm, effusion_mm, blood)
+        yield Layer("myocardium", np.maximum(at.epi_side, at.above) if parts.upper else at.epi_side, MYOCARDIUM)
+    else:
+        yield Layer("myocardium", np.full((1, 1), -1.0, np.float32), MYOCARDIUM)
+    if parts.cavity:
+        cavity = np.maximum(at.endo, at.above) if parts.upper else at.endo
+        yield Layer("blood", cavity, LV, blood)
+        yield Layer("myocardium", np.maximum(cavity, -at.inner), PAPILLARY, filled=at.packed)
+        yield Layer("muscle", np.maximum(_papillary(cut, at), cavity), PAPILLARY)
+    if parts.upper:
         # The leaflets close while the ventricles squeeze; in diastole they fold away.
         closed = np.where(at.now > 0.25, np.float32(1.1), np.float32(0.4)) * cut.axial
         for plane, inside in ((at.above, at.endo), (at.rv_above, at.in_rv)):
             yield Layer("muscle", np.maximum(_sheet(plane, closed), inside), 0, 1.2)
+
+
+def _around(
+    cut: Cut, at: Surfaces, pose: Pose, parts: Parts, fat_mm: float, effusion_mm: float, blood: float | np.ndarray
+) -> Iterator[Layer]:  # fmt: skip
+    """What lies around the left ventricle."""
+    rv = np.maximum(at.in_rv, at.rv_above) if parts.upper else at.in_rv
+    whole, upper = whole_heart(cut, at, pose, parts)
+    whole = whole - np.float32(effusion_mm + 0.8) * cut.side
+    yield Layer("fat", whole - fat_thickness(cut, fat_mm) * cut.side)
+    yield Layer("fluid" if effusion_mm > 1.0 else "muscle", whole)
+    yield from upper
+    wall = rv - _RV_WALL_MM * cut.side
+    yield Layer("muscle", np.maximum(wall, at.rv_above) if parts.upper else wall)
+    yield Layer("blood", rv, RV, 0.96 * blood)
+    yield Layer("muscle", np.maximum(rv, -at.in_rv - cut.right_rough * cut.side))
+
+
+def whole_heart(cut: Cut, at: Surfaces, pose: Pose, parts: Parts) -> tuple[np.ndarray, list[Layer]]:
+    """Signed distance to the heart and its vessels, and the layers of what is above the ventricles."""
+    if not parts.upper:
+        return np.minimum(at.epi_side, at.in_rv - _RV_WALL_MM * cut.side), []
+    outside, upper = _upper(cut, at, pose)
+    np.minimum(outside, np.maximum(at.epi_side, at.above), out=outside)
+    return np.minimum(outside, np.maximum(at.in_rv, at.rv_above) - _RV_WALL_MM * cut.side, out=outside), upper
+
+
+def fat_thickness(cut: Cut, fat_mm: float) -> np.ndarray:
+    """Of the fat in the grooves and over the right ventricle, little of it over the lateral wall, mm, `N`."""
+    return np.float32(fat_mm) * (np.float32(0.75) - np.float32(0.45) * np.cos(cut.theta - np.float32(0.3)))
 
 
 def _sheet(plane: np.ndarray, half: np.ndarray) -> np.ndarray:
@@ -83,8 +117,8 @@ def _upper(cut: Cut, at: Surfaces, pose: Pose) -> tuple[np.ndarray, list[Layer]]
     heart, side = cut.heart, cut.side
     left = _atrium(cut, (6.0, 9.0), heart.la_radius, heart.la_length, at.left_base)
     right = _atrium(cut, (-heart.radius - 18.0, 6.0), heart.ra_radius, heart.ra_length, at.right_base)
-    aorta = _tube(cut.local, aorta_path(heart, pose), heart.aorta_radius) * side
-    trunk = _tube(cut.local, pulmonary_path(heart, pose), heart.pulmonary_radius) * side
+    aorta = _tube(cut, aorta_path(heart, pose), heart.aorta_radius) * side
+    trunk = _tube(cut, pulmonary_path(heart, pose), heart.pulmonary_radius) * side
     valve, out_valve = -at.above, -at.rv_above
     out = [
         Layer("muscle", np.minimum(left, right) - _ATRIAL_WALL_MM * side),
@@ -118,16 +152,17 @@ def atrium_ml(radius: float, length: float, floor: float) -> float:
     return float(np.pi * radius**2 * (floor + length) / (1.0 + _ATRIAL_CUT) * cut / 1000.0)
 
 
-def _tube(points: np.ndarray, path: np.ndarray, radius: float) -> np.ndarray:
-    """Signed distance to a tube around the polyline `path` (`K 3`), `N`."""
-    path = path.astype(np.float32)
-    best = np.full(points.shape[:-1], np.inf, np.float32)
-    for start, stop in itertools.pairwise(path):
+def _tube(cut: Cut, path: np.ndarray, radius: float) -> np.ndarray:
+    """Signed distance to a tube around the polyline `path` (`K 3`), `N`, mm."""
+    best = np.full(len(cut.x), np.inf, np.float32)
+    points = np.stack([cut.x, cut.y, cut.z])
+    for start, stop in itertools.pairwise(path.astype(np.float32)):
         along = stop - start
-        off = points - start
-        part = np.clip(off @ (along / (along @ along)), 0.0, 1.0)
-        away = off - part[..., None] * along
-        best = np.minimum(best, np.einsum("ni,ni->n", away, away))
+        off = points - start[:, None]
+        part = np.clip((along / (along @ along)) @ off, np.float32(0.0), np.float32(1.0))
+        off -= along[:, None] * part
+        off *= off
+        np.minimum(best, off.sum(0), out=best)
     return np.sqrt(best) - np.float32(radius)
 
 
@@ -148,11 +183,12 @@ def pulmonary_path(heart: hearts.Heart, pose: Pose) -> np.ndarray:
     return np.stack([start, bend, bend + 30.0 * head + 22.0 * back])
 
 
-def _swirling(cut: Cut, swirl: float, phases: int) -> np.ndarray:
+def _swirling(cut: Cut, swirl: float, at: Surfaces) -> np.ndarray:
     """Blood that shines unevenly and differently at each moment, `T N`."""
     place = cut.x * np.float32(0.09) + cut.y * np.float32(0.07) + cut.z * np.float32(0.05)
-    time = (np.arange(phases, dtype=np.float32) / phases * np.float32(2.0 * np.pi))[:, None]
-    waves = np.sin(place) * np.cos(time) + np.cos(place) * np.sin(time)
+    phases = len(at.tables.beat.contracted)
+    time = (np.arange(phases, dtype=np.float32) / phases * np.float32(2.0 * np.pi))[at.phases, None]
+    waves = np.sin(place + time)
     waves *= np.float32(swirl)
     waves += np.float32(1.0)
     return waves
@@ -161,21 +197,24 @@ def _swirling(cut: Cut, swirl: float, phases: int) -> np.ndarray:
 def _papillary(cut: Cut, at: Surfaces) -> np.ndarray:
     """Signed distance to the anterolateral and the posteromedial papillary muscle, which ride on the turning wall."""
     heart = cut.heart
-    inside = np.flatnonzero(cut.squared < at.endo2.max())
-    out = np.full(at.endo.shape, np.float32(5.0))
-    x0, y0 = cut.x[inside], cut.y[inside]
-    middle = np.sqrt(np.maximum(at.endo2[:, inside], np.float32(1.0))) * np.float32(0.72)
+    middle = np.sqrt(np.maximum(at.endo2, np.float32(1.0)))
+    middle *= np.float32(0.72)
     turn = hearts.twist(heart, 0.5, at.now).astype(np.float32)
     off = None
     for theta in heart.papillary_theta:
-        x = x0 - np.cos(theta + turn) * middle
-        y = y0 - np.sin(theta + turn) * middle
+        x = cut.x - np.cos(theta + turn) * middle
+        y = cut.y - np.sin(theta + turn) * middle
         x *= x
         y *= y
         x += y
-        off = x if off is None else np.minimum(off, x)
+        off = x if off is None else np.minimum(off, x, out=off)
     assert off is not None
-    along = np.float32(1.0) - ((at.zeta[:, inside] - np.float32(0.5)) * np.float32(1.0 / 0.25)) ** 2
-    tapered = np.sqrt(np.maximum(along, 0.0)) * np.float32(heart.papillary * heart.radius)
-    out[:, inside] = (np.sqrt(off) - tapered + (along <= 0.0) * np.float32(3.0)) * cut.side[inside]
+    along = at.zeta - np.float32(0.5)
+    along *= np.float32(1.0 / 0.25)
+    along *= along
+    np.subtract(np.float32(1.0), along, out=along)
+    out = np.sqrt(off, out=off)
+    out -= np.sqrt(np.maximum(along, np.float32(0.0))) * np.float32(heart.papillary * heart.radius)
+    out += (along <= 0.0) * np.float32(3.0)
+    out *= cut.side
     return out

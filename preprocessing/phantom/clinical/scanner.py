@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from preprocessing.phantom.clinical.chest import Chest
+from preprocessing.phantom.render import Plane
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,29 +59,39 @@ def draw(rng: np.random.Generator, chest: Chest, vendor: str, breathing: bool) -
     )
 
 
-def sensitivity(scanner: Scanner, points: np.ndarray, heart: np.ndarray) -> np.ndarray:
-    """Coil shading at LPS `points` (`H W 3`), 1 at `heart`; float32 `H W`."""
-
-    def at(where: np.ndarray) -> np.ndarray:
-        out = np.float32(scanner.floor)
-        for coil in scanner.coils.astype(np.float32):
-            off = where - coil
-            near = np.einsum("...i,...i->...", off, off) * np.float32(scanner.coil_mm**-2.0)
-            out = out + 1.0 / (np.float32(0.12) + near)
-        return np.asarray(out)
-
-    seen = at(points.astype(np.float32)) / at(heart.astype(np.float32))
-    return (seen ** (1.0 - scanner.evenness)).astype(np.float32)
+def _off2(plane: Plane, place: np.ndarray) -> np.ndarray:
+    """Squared distance of the pixels from `place` (LPS, mm), `H W` float32: numbers of its row and column, added."""
+    step, off = np.arange(plane.size) * plane.spacing, plane.origin - place
+    down = off @ off + (2.0 * (off @ plane.column) + step) * step
+    along = (2.0 * (off @ plane.row) + step) * step
+    return down.astype(np.float32)[:, None] + along.astype(np.float32)
 
 
-def bands(scanner: Scanner, points: np.ndarray, heart: np.ndarray) -> np.ndarray | float:
+def sensitivity(scanner: Scanner, plane: Plane, heart: np.ndarray) -> np.ndarray:
+    """Coil shading on `plane`, 1 at `heart` (LPS); float32 `H W`."""
+    seen = np.full((plane.size, plane.size), scanner.floor, np.float32)
+    there = scanner.floor
+    for coil in scanner.coils:
+        near = _off2(plane, coil)
+        near *= np.float32(scanner.coil_mm**-2.0)
+        near += np.float32(0.12)
+        seen += np.reciprocal(near, out=near)
+        there += 1.0 / (0.12 + ((heart - coil) ** 2).sum() * scanner.coil_mm**-2.0)
+    seen *= np.float32(1.0 / there)
+    return seen if not scanner.evenness else seen ** np.float32(1.0 - scanner.evenness)
+
+
+def bands(scanner: Scanner, plane: Plane, heart: np.ndarray) -> np.ndarray | float:
     """Where off-resonance turns the balanced signal dark, as a factor `H W`; the heart's middle is shimmed."""
     if not scanner.banding:
         return 1.0
-    off = (points - heart).astype(np.float32)
-    way = (scanner.band_way / np.linalg.norm(scanner.band_way)).astype(np.float32)
-    turns = off @ way / scanner.band_mm + np.einsum("...i,...i->...", off, off) / scanner.band_mm**2
-    return (1.0 - scanner.banding * np.maximum(-np.cos(2.0 * np.pi * turns), 0.0) ** 8).astype(np.float32)
+    step = np.arange(plane.size) * plane.spacing
+    way = scanner.band_way / np.linalg.norm(scanner.band_way)
+    down = (plane.origin - heart) @ way + step * (plane.column @ way)
+    turns = (down[:, None] + step * (plane.row @ way)) / scanner.band_mm
+    turns = turns.astype(np.float32) + _off2(plane, heart) * np.float32(scanner.band_mm**-2.0)
+    dark = np.maximum(-np.cos(np.float32(2.0 * np.pi) * turns), np.float32(0.0)) ** 8
+    return np.float32(1.0) - np.float32(scanner.banding) * dark
 
 
 def mask(scanner: Scanner, size: int) -> np.ndarray | None:
@@ -100,9 +111,14 @@ def blurred(scanner: Scanner, frame: np.ndarray) -> np.ndarray:
     """Cut k-space and interpolation: a short kernel (negative weights ring), `H W`; edges are kept."""
     down, along = (np.float32(weight) for weight in scanner.blur)
     out = frame.copy()
-    out[1:-1] += down * (frame[:-2] + frame[2:] - 2.0 * frame[1:-1])
-    inner = along * (out[:, :-2] + out[:, 2:] - 2.0 * out[:, 1:-1])
-    out[:, 1:-1] += inner
+    between = frame[:-2] + frame[2:]
+    between *= down
+    out[1:-1] *= np.float32(1.0) - np.float32(2.0) * down
+    out[1:-1] += between
+    between = out[:, :-2] + out[:, 2:]
+    between *= along
+    out[:, 1:-1] *= np.float32(1.0) - np.float32(2.0) * along
+    out[:, 1:-1] += between
     return out
 
 
@@ -112,7 +128,9 @@ class Noise:
     def __init__(self, rng: np.random.Generator, count: int):
         pool = rng.standard_normal(count + count // 2 + 1, np.float32)
         mix = rng.uniform(0.0, 0.5)
-        self._pool = (pool[1:] + np.float32(mix) * pool[:-1]) * np.float32(1.0 / np.sqrt(1.0 + mix**2))
+        self._pool = np.float32(mix) * pool[:-1]
+        self._pool += pool[1:]
+        self._pool *= np.float32(1.0 / np.sqrt(1.0 + mix**2))
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         count = int(np.prod(shape))
@@ -133,20 +151,22 @@ def stored(
             noise is Rician.
     """
     level = np.float32(scanner.noise * quiet * scanner.gain)
-    bright = shade * np.float32(scanner.gain)
+    bright = shade * np.float32(1.0 / (scanner.noise * quiet))  # in units of the noise
     kept = mask(scanner, frames.shape[-1])
     first, second = noise(rng, frames.shape), noise(rng, frames.shape)
     out = np.empty(frames.shape, np.uint16)
     for t, frame in enumerate(frames):  # one at a time stays in the processor's cache
         real = blurred(scanner, frame)
         real *= bright
-        real += level * first[t]
+        real += first[t]
         if signed:
+            real *= level
             real += np.float32(2048.5)
         else:
             real *= real
-            real += np.square(level * second[t])
+            real += np.square(second[t])
             np.sqrt(real, out=real)
+            real *= level
             real += np.float32(0.5)
         np.clip(real, 0.0, 4095.0, out=real)
         out[t] = real

@@ -62,8 +62,7 @@ class Exam:
         self.beat = heart.beat(subject.heart, case.contracted)
         self.tables = cut.Tables(self.beat)
         still = min(round((_DIASTASIS - case.rhythm.delay) * phases), phases - 1)
-        self.still = heart.beat(subject.heart, case.contracted[still : still + 1])
-        self.still_tables = cut.Tables(self.still)
+        self.still, self.still_tables = self.beat.phase(still), self.tables.phase(still)
         most = settings.slices if settings.slices != HABIT else 16
         self.stack = planes.short_axis(subject, rng, self.how, most=most, size=self.size)
         self.silent = bool(rng.random() < 0.15)
@@ -193,7 +192,7 @@ class Exam:
             dataclasses.replace(p, origin=p.origin + out * p.spacing * (p.row if self.phase_axis else p.column))
             for p in plan.planes
         ]
-        return dataclasses.replace(plan, planes=laid, frames=np.ascontiguousarray(plan.frames[:, :, *box]))
+        return dataclasses.replace(plan, planes=laid, frames=plan.frames[:, :, *box])
 
     def _by_slice(self, plan: SeriesPlan) -> list[SeriesPlan]:
         """Siemens writes a series for each slice of a cine stack; the others, and every maker's stills, one in all."""

@@ -282,6 +282,18 @@ def test_views_show_what_they_are_named_for():
     assert layers.PULMONARY in shown and layers.AORTA in shown
 
 
+def test_nothing_of_the_heart_is_seen_beyond_its_apex():
+    settings = dataclasses.replace(SMALL, matrix=128)
+    for number in range(60):
+        case = drawn(findings.DISEASES[number % 12], number, settings)
+        made = series.Exam(settings, case, "ge", np.random.default_rng(number))
+        plane = made._long("4ch")
+        frames = made.camera.signal(plane, made.still, made.still_tables, made.palette, thickness=8.0)
+        still = made.camera._body.slice(plane.origin, plane.row, plane.column, plane.spacing, plane.size, made.palette)
+        beyond = case.subject.pose.to_heart(plane.points())[..., 2] > case.subject.heart.length + 20.0
+        np.testing.assert_array_equal(frames[0, beyond], still[beyond])
+
+
 def test_pictures_of_crossing_planes_agree_on_their_line():
     """On the line where two planes meet, both show the same tissue."""
     case = drawn("normal", 2)

@@ -41,7 +41,7 @@ def _medians(case: Case, seed: int) -> dict[str, float]:
         )
         for name in ("fat", "lung")
     }
-    away = camera.heart_box(case.subject, plane.points())
+    away = camera.heart_box(case.subject, camera.in_heart(case.subject, plane))
     for mask in still.values():
         mask[away] = 0.0
     return {
