@@ -16,7 +16,7 @@ STUDIES := 700
 # make transfer: its folder, how many phantoms, how long each of the two models trains.
 TRANSFER := transfer
 TRANSFER_STUDIES := 1800
-TRANSFER_STEPS := 600
+TRANSFER_STEPS := 1800
 # Test files side by side.
 JOBS := 2
 
@@ -29,7 +29,7 @@ help:
 demo: .venv/.demo
 	@bash launch/demo.sh $(PY) $(DEMO) $(STUDIES)
 
-## make transfer   phantoms, and models trained on them alone, for bench.transfer to ask about real hearts (half an hour)
+## make transfer   phantoms, and models trained on them alone, for bench.transfer to ask about real hearts (about an hour)
 transfer: .venv/.demo
 	@bash launch/transfer.sh $(PY) $(TRANSFER) $(TRANSFER_STUDIES) $(TRANSFER_STEPS)
 

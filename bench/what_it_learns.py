@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="where runs and their figures go")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300, help="short, so that many arms fit into an hour")
     parser.add_argument("--transfer", type=Path, help="a transfer.json to show in full")
     parser.add_argument(
         "--note",

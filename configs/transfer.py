@@ -1,6 +1,6 @@
 """Transfer to real hearts: trained on phantoms alone, asked about short-axis cines of real scanners.
 
-Sizes are ours, chosen so that less than one CPU-hour makes the phantoms and trains two models. What helps transfer: the
+Sizes are ours, chosen so that about one CPU-hour makes the phantoms and trains two models. What helps transfer: the
 window lies on the left ventricle's own ring and shows it by angle and radius, a sector a token (data.centre,
 data.layout); brightness is set by the heart (data.brightness); every study is shown in another pose and through another
 coil each time; texts state measurements, whole and sentence by sentence (DreamLIP, arXiv 2403.17007), and what they
@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
         ),
         model=ModelConfig(
             # 16 sectors of 32 radii at 2 neighbouring angles; one token sees its sector through the whole beat.
-            # Gain and learning rate: both generators' hearts that no model saw were read better in 600 steps.
+            # Gain and learning rate: both generators' hearts that no model saw were read better with them.
             video=VideoConfig(
                 image_size=32, frames=10, tubelet=10, patch=8, width=96, depth=2, heads=4, motion_gain=3.0
             ),
@@ -58,6 +58,6 @@ def get_config() -> ConfigDict:
         ),
         loss=LossConfig(part_weight=2.0),
         optim=OptimConfig(learning_rate=6e-3, warmup_steps=30, weight_decay=0.05),
-        train=TrainConfig(steps=600, batch_size=64, checkpoint_every=100),
+        train=TrainConfig(steps=1800, batch_size=64, checkpoint_every=100),
     )
     return ConfigDict(to_dict(config)).lock()
