@@ -22,10 +22,11 @@ station "phantom: $studies studies of hearts that never existed"
 
 station "preprocessing: DICOM and reports to records"
 "$python" -m preprocessing.run --dicom_dir "$out/phantom/dicom" --reports "$out/phantom/reports.csv" \
-  --label_columns group --out "$out/data" --key_file "$out/key" --image_size 48 --spacing_mm 3
+  --label_columns group --out "$out/data" --key_file "$out/key" --image_size 96 --spacing_mm 3
 
 station "training"
-"$python" -m cmr_jax.bin.train --config configs/demo.py --workdir "$out/run" --config.data.path="$out/data"
+"$python" -m cmr_jax.bin.train --config configs/demo.py --workdir "$out/run" --config.data.path="$out/data" \
+  --config.model.numbers="('lvef_percent','rvef_percent','lv_edv_ml','rv_edv_ml')"
 
 station "embeddings"
 "$python" -m cmr_jax.bin.embed --workdir "$out/run" --data "$out/data" --split all --out "$out/embeddings"

@@ -63,6 +63,7 @@ def test_a_corrupt_shard_is_one_line_that_names_it(python: str, tmp_path: Path):
     line = _fails(
         python, "cmr_jax.bin.train", "--config=configs/demo.py", f"--workdir={tmp_path / 'run'}",
         f"--config.data.path={data}", "--config.train.batch_size=8", "--config.model.video.image_size=16",
+        "--config.data.layout=picture", "--config.data.centre=image",
         "--config.data.spacing_mm=0.0", "--config.train.eval_every=0",
     )  # fmt: skip
     assert "shard cmr-train.tfrecord-00001-of-00002 is damaged" in line

@@ -14,7 +14,8 @@ FLAGS = (
     "--config=configs/demo.py", "--config.train.batch_size=16", "--config.train.log_every=1",
     "--config.train.checkpoint_every=2", "--config.train.eval_every=4",
     "--config.model.video.image_size=16", "--config.model.video.patch=8", "--config.model.video.width=32",
-    "--config.model.text.width=32", "--config.data.spacing_mm=0.0", "--config.data.sections=findings",
+    "--config.model.text.width=32", "--config.data.layout=picture",
+    "--config.data.centre=image", "--config.data.spacing_mm=0.0", "--config.data.sections=findings",
 )  # fmt: skip
 
 

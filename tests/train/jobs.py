@@ -11,8 +11,8 @@ from pathlib import Path
 FLAGS = (
     "--config=configs/demo.py", "--config.train.batch_size=16", "--config.train.log_every=1",
     "--config.model.video.image_size=16", "--config.model.video.patch=8", "--config.model.video.width=32",
-    "--config.model.video.depth=1", "--config.model.text.width=32", "--config.data.spacing_mm=0.0",
-    "--config.data.sections=findings",
+    "--config.model.video.depth=1", "--config.model.text.width=32", "--config.data.layout=picture",
+    "--config.data.centre=image", "--config.data.spacing_mm=0.0", "--config.data.sections=findings",
 )  # fmt: skip
 
 
