@@ -144,6 +144,22 @@ def test_tissues_are_ordered_as_in_balanced_ssfp(drawn):
     assert picture.dtype == np.uint16 and picture.max() < 4096
 
 
+@pytest.mark.parametrize("at_once", [1, 10_000])
+def test_pictures_do_not_depend_on_how_many_phases_are_made_together(drawn, monkeypatch, at_once: int):
+    built = drawn[1]
+    sax, lax = _planes(built, size=64)
+
+    def shot(plane: render.Plane) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        return render.picture(built.subject, plane, built.contracted, rng, noise=0.02, gain=500.0)
+
+    for plane in (sax[0], sax[4], lax["3ch"]):
+        monkeypatch.setattr(render, "_AT_ONCE", 1 << 30)
+        together = shot(plane)
+        monkeypatch.setattr(render, "_AT_ONCE", at_once)
+        np.testing.assert_array_equal(shot(plane), together)
+
+
 def test_noise_is_rician(drawn):
     built = drawn[0]
     sax, _ = _planes(built, size=64)
