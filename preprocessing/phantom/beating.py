@@ -78,7 +78,7 @@ class Cut:
         self.steep = 0.5 * self.side / np.sqrt(self.squared + slope**2 + 4.0)
         # Atria, aorta and valves lie above the bases, and so does what surrounds them.
         lowest = max(heart.length * max(heart.shortening, heart.rv_shortening), 6.0 + heart.aorta_radius)
-        self.upper = bool(z.size) and float(z.min()) < lowest + fat_mm + across.thickness
+        self.upper = bool(z.size) and float(z.min()) < lowest + fat_mm + 1.5 * across.thickness
         if self.upper:
             self.left_atrium = _Atrium(self, _LEFT_ATRIUM, heart.la_radius, heart.la_length)
             self.right_atrium = _Atrium(self, _RIGHT_ATRIUM, heart.ra_radius, heart.ra_length)
@@ -135,8 +135,10 @@ class Surfaces:
         beyond = (rv_zeta - anatomy.RV_LENGTH) * (heart.length * axial)
         self.rv = Solid(np.maximum(in_rv, beyond), self.rv_above, cut.side)
         if cut.upper:
-            self.left_atrium = cut.left_atrium.solid(left_base, -self.above)
-            self.right_atrium = cut.right_atrium.solid(right_base, -self.rv_above)
+            # The ventricles are painted over the atria: where the slice holds both, no gap may be left between them.
+            overlap = 0.5 * (1.0 - cut.across.edge * axial)
+            self.left_atrium = cut.left_atrium.solid(left_base, -self.above - overlap)
+            self.right_atrium = cut.right_atrium.solid(right_base, -self.rv_above - overlap)
 
     def whole(self, mm: float) -> np.ndarray:
         """The heart with all its walls and `mm` around it, `T N`."""
@@ -159,36 +161,60 @@ class Surfaces:
         return (np.sqrt(np.maximum(off2, 0.0)) - heart.papillary * heart.radius * tapered) * cut.side
 
 
-def heart_layers(cut: Cut, contracted: np.ndarray) -> Iterator[Layer]:
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Layers to paint one over the other; of the result counts what lies on one side of a flat surface (`T N`).
+
+    Where a slice holds both sides, each layer cut by itself would let shine through it what it hides altogether.
+    """
+
+    layers: Iterator[Layer]
+    flat: np.ndarray | None = None
+
+
+def heart_groups(cut: Cut, contracted: np.ndarray) -> Iterator[Group]:
     """The heart along `cut` at contraction `T`, the fat around it first."""
-    at, axial = Surfaces(cut, contracted), cut.across.axial
+    at = Surfaces(cut, contracted)
+    yield Group(_around(at))
+    yield Group(_right_ventricle(at), at.rv_above if cut.upper else None)
+    yield Group(_left_ventricle(at), at.above if cut.upper else None)
+    if cut.upper:
+        yield Group(_leaflets(at))
+
+
+def _around(at: Surfaces) -> Iterator[Layer]:
+    """What lies around and above the ventricles."""
+    cut, axial = at.cut, at.cut.across.axial
     yield Layer(FAT, at.whole(cut.fat_mm))
     yield Layer(FLUID * 0.35, at.whole(1.0))  # the pericardium, a thin dark line in the fat
     if cut.upper:
         yield Layer(MUSCLE, at.right_atrium.grown(_ATRIAL_WALL_MM, axial))
         yield Layer(MUSCLE, at.left_atrium.grown(_ATRIAL_WALL_MM, axial))
-    yield Layer(MUSCLE, np.maximum(at.rv.curved - _RV_WALL_MM * cut.side, at.rv_above))
-    if cut.upper:
         yield Layer(BLOOD * 0.93, at.right_atrium.distance(), scene.RA)
         yield Layer(BLOOD * 0.97, at.left_atrium.distance(), scene.LA)
-        yield Layer(MUSCLE, np.maximum(cut.aorta - _AORTIC_WALL_MM * cut.aorta_side, -at.above))
-        yield Layer(BLOOD, np.maximum(cut.aorta, -at.above), scene.AORTA)
-    yield Layer(BLOOD * 0.95, at.rv.distance(), scene.RV)
-    yield Layer(MUSCLE, at.epi.distance(), scene.MYOCARDIUM)
-    cavity = np.maximum(at.endo, at.above)
-    yield Layer(BLOOD, cavity, scene.LV)
-    yield Layer(MUSCLE, np.maximum(at.papillary(), cavity), scene.PAPILLARY)
-    if cut.upper:
-        closed = _leaflets(cut.across, at.now)
-        for plane, inside in ((at.above, at.endo), (at.rv_above, at.rv.curved)):
-            yield Layer(VALVE, np.maximum(np.abs(plane) - closed, inside))
+        yield Layer(MUSCLE, np.maximum(cut.aorta - _AORTIC_WALL_MM * cut.aorta_side, at.left_atrium.flat))
+        yield Layer(BLOOD, np.maximum(cut.aorta, at.left_atrium.flat), scene.AORTA)
 
 
-def _leaflets(across: Slice, now: np.ndarray) -> np.ndarray:
-    """Half the thickness of the leaflets in edges, `T 1`: they close while the ventricles squeeze, and fold away."""
-    half = np.where(now > 0.25, 1.1, 0.4).astype(now.dtype)
-    # A sheet thinner than its edge covers less of a pixel the wider it is smeared, and in all no less.
-    return (0.5 + half / across.edge) * float(np.sqrt(across.edge * across.axial)) - 0.5
+def _right_ventricle(at: Surfaces) -> Iterator[Layer]:
+    yield Layer(MUSCLE, at.rv.curved - _RV_WALL_MM * at.cut.side)
+    yield Layer(BLOOD * 0.95, at.rv.curved, scene.RV)
+
+
+def _left_ventricle(at: Surfaces) -> Iterator[Layer]:
+    yield Layer(MUSCLE, at.epi.curved, scene.MYOCARDIUM)
+    yield Layer(BLOOD, at.endo, scene.LV)
+    yield Layer(MUSCLE, np.maximum(at.papillary(), at.endo), scene.PAPILLARY)
+
+
+def _leaflets(at: Surfaces) -> Iterator[Layer]:
+    """They close while the ventricles squeeze; in diastole they fold away."""
+    across = at.cut.across
+    half = np.where(at.now > 0.25, 1.1, 0.4).astype(at.now.dtype)
+    # A sheet thinner than its edge covers a part of each pixel, and the less the further it is smeared.
+    half = (0.5 + half / across.edge) * (across.edge * across.axial) - 0.5
+    for plane, inside in ((at.above, at.endo), (at.rv_above, at.rv.curved)):
+        yield Layer(VALVE, np.maximum(np.abs(plane) - half, inside))
 
 
 def touched(cut: Cut) -> np.ndarray:

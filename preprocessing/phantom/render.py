@@ -128,9 +128,11 @@ def label_map(subject: Subject, plane: Plane, contracted: np.ndarray) -> np.ndar
     """
     pixels, local = _box(subject, plane)
     names = np.zeros((len(contracted), len(pixels)), np.uint8)
-    for layer in beating.heart_layers(_cut(subject, plane, local, edge=1.0, thickness=0.0), contracted):
-        if layer.label:
-            names[layer.distance < 0.0] = layer.label
+    for group in beating.heart_groups(_cut(subject, plane, local, edge=1.0, thickness=0.0), contracted):
+        for layer in group.layers:
+            if layer.label:
+                inside = layer.distance if group.flat is None else np.maximum(layer.distance, group.flat)
+                names[inside < 0.0] = layer.label
     out = np.zeros((len(contracted), plane.size**2), np.uint8)
     out[:, pixels] = names
     return out.reshape(-1, plane.size, plane.size)
@@ -143,6 +145,17 @@ def _paint(canvas: np.ndarray, layer: scene.Layer, edge: float = 1.0) -> None:
     over = layer.signal - canvas
     over *= cover
     canvas += over
+
+
+def _paint_group(canvas: np.ndarray, group: beating.Group) -> None:
+    """Lays `group` over `canvas` (`T N`, changed in place)."""
+    painted = canvas if group.flat is None else canvas.copy()
+    for layer in group.layers:
+        _paint(painted, layer)
+    if group.flat is not None:
+        painted -= canvas
+        painted *= np.clip(0.5 - group.flat, 0.0, 1.0)
+        canvas += painted
 
 
 def _chest(subject: Subject, points: np.ndarray, edge: float) -> np.ndarray:
@@ -169,8 +182,8 @@ def _signal(subject: Subject, plane: Plane, points: np.ndarray, contracted: np.n
     for t in range(0, len(contracted), step):
         now = contracted[t : t + step]
         canvas = np.repeat(still[None, pixels], len(now), 0)
-        for layer in beating.heart_layers(cut, now):
-            _paint(canvas, layer)
+        for group in beating.heart_groups(cut, now):
+            _paint_group(canvas, group)
         frames[t : t + step, pixels] = canvas
     return frames
 

@@ -1,5 +1,7 @@
 """The beating heart along a plane: nothing that it covers is left out, and a slice is as thick as it says."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -31,9 +33,19 @@ def _cut(built: truth.Truth, plane: render.Plane, local: np.ndarray, thickness: 
 def _painted(cut: beating.Cut, contracted: np.ndarray) -> np.ndarray:
     """Signal of the heart before a background of 0, `T N`."""
     canvas = np.zeros((len(contracted), len(cut.z)), cut.z.dtype)
-    for layer in beating.heart_layers(cut, contracted):
-        canvas += np.clip(0.5 - layer.distance, 0.0, 1.0) * (layer.signal - canvas)
+    for group in beating.heart_groups(cut, contracted):
+        painted = canvas.copy()
+        for layer in group.layers:
+            painted += np.clip(0.5 - layer.distance, 0.0, 1.0) * (layer.signal - painted)
+        canvas += (1.0 if group.flat is None else np.clip(0.5 - group.flat, 0.0, 1.0)) * (painted - canvas)
     return canvas
+
+
+def _distances(cut: beating.Cut, contracted: np.ndarray) -> Iterator[np.ndarray]:
+    """Of each layer, `T N`."""
+    for group in beating.heart_groups(cut, contracted):
+        for layer in group.layers:
+            yield layer.distance if group.flat is None else np.maximum(layer.distance, group.flat)
 
 
 def test_what_the_heart_touches_holds_all_that_its_layers_cover(drawn):
@@ -43,8 +55,8 @@ def test_what_the_heart_touches_holds_all_that_its_layers_cover(drawn):
             cut = _cut(built, plane, _local(built, plane).astype(np.float32))
             touched = beating.touched(cut)
             left_out += (~touched).sum()
-            for layer in beating.heart_layers(cut, built.contracted):
-                assert (layer.distance >= 0.5)[:, ~touched].all()
+            for distance in _distances(cut, built.contracted):
+                assert (distance >= 0.5)[:, ~touched].all()
     assert left_out > 0.7 * len(drawn) * 16 * 64**2  # or it would say nothing
 
 
@@ -79,8 +91,7 @@ def test_a_thick_slice_is_the_mean_of_thin_ones(drawn):
             of_thin.append(np.abs(_painted(_cut(built, plane, local, 0.0), some) - mean)[heart].mean())
         assert np.mean(errors) < 0.025 and max(errors) < 0.08
         # Where surfaces slant, at the base and the apex, a slice without thickness would show something else.
-        for slanting in (0, 9):
-            assert errors[slanting] < 0.8 * of_thin[slanting]
+        assert errors[0] < 0.56 * of_thin[0] and errors[9] < 0.8 * of_thin[9]
 
 
 def test_layers_are_as_precise_as_their_points(drawn):
@@ -89,4 +100,4 @@ def test_layers_are_as_precise_as_their_points(drawn):
     for plane in _planes(built)[::5]:
         for kind in (np.float32, np.float64):
             cut = _cut(built, plane, _local(built, plane).astype(kind))
-            assert {layer.distance.dtype for layer in beating.heart_layers(cut, built.contracted)} == {np.dtype(kind)}
+            assert {distance.dtype for distance in _distances(cut, built.contracted)} == {np.dtype(kind)}
