@@ -14,6 +14,7 @@ Letters: T phases, N points.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Heart:
 
 def bump(angle: np.ndarray, centre: float, width: float) -> np.ndarray:
     """1 at `centre`, falling smoothly to 0 about `width` away on either side, around the circle."""
-    sharpness = np.log(2.0) / (1.0 - np.cos(0.6 * width))
+    sharpness = math.log(2.0) / (1.0 - math.cos(0.6 * width))
     return np.exp(sharpness * (np.cos(angle - centre) - 1.0))
 
 
@@ -77,7 +78,10 @@ def contraction(heart: Heart, phases: int) -> np.ndarray:
 
 
 class Ventricles:
-    """The surfaces of both ventricles over angles `theta` (`N`), prepared once and asked at many phases."""
+    """The surfaces of both ventricles over angles `theta` (`N`), prepared once and asked at many phases.
+
+    Works in the precision of `theta`, provided that levels and contraction are of the same and `heart` of plain floats.
+    """
 
     def __init__(self, heart: Heart, theta: np.ndarray):
         self.heart = heart
@@ -100,32 +104,37 @@ class Ventricles:
 
     def _round_cavity(self, zeta: np.ndarray) -> np.ndarray:
         """A prolate spheroid cut off above its widest part."""
-        along = zeta / self.heart.cavity_part * (1.0 + ENDO_WIDEST) - ENDO_WIDEST
+        along = zeta * ((1.0 + ENDO_WIDEST) / self.heart.cavity_part) - ENDO_WIDEST
         return self.heart.radius**2 * (1.0 - along**2)
 
-    def wall(self, zeta: np.ndarray) -> np.ndarray:
-        """Epicardial minus endocardial squared radius at end-diastole, mm²."""
+    def _ring(self, zeta: np.ndarray, round_cavity: np.ndarray) -> np.ndarray:
+        """Epicardial minus endocardial squared radius at end-diastole of a round heart without an infarct, mm²."""
         heart = self.heart
         widest = ENDO_WIDEST * heart.cavity_part / (1.0 + ENDO_WIDEST)
-        along = (zeta - widest) / (1.0 - widest)
+        along = (zeta - widest) * (1.0 / (1.0 - widest))
         outer = (heart.radius + heart.wall_free) ** 2 * (1.0 - along**2)
-        ring = outer - np.maximum(self._round_cavity(zeta), 0.0)
-        return ring * self._wall * (1.0 - heart.infarct_thinning * self.infarct(zeta))
+        return outer - np.maximum(round_cavity, 0.0)
 
     def left(self, zeta: np.ndarray, contracted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Squared endocardial and epicardial radius, mm², at contraction 0..1 (broadcast against `zeta`)."""
         heart = self.heart
-        moving = 1.0 - heart.infarct_akinesia * self.infarct(zeta)
-        endo = self.cavity(zeta) * (1.0 - heart.squeeze * contracted * moving)
-        epi = np.maximum(endo, 0.0) + self.wall(zeta) / (1.0 - heart.shortening * contracted)
-        return endo, epi
+        round_cavity = self._round_cavity(zeta)
+        wall = self._ring(zeta, round_cavity) * self._wall
+        squeeze = heart.squeeze * contracted
+        if heart.infarct_akinesia or heart.infarct_thinning:  # most hearts have none: spare them the exponential
+            infarct = self.infarct(zeta)
+            squeeze = squeeze * (1.0 - heart.infarct_akinesia * infarct)
+            wall = wall * (1.0 - heart.infarct_thinning * infarct)
+        endo = round_cavity * self._shape * (1.0 - squeeze)
+        return endo, np.maximum(endo, 0.0) + wall / (1.0 - heart.shortening * contracted)
 
     def right(self, zeta: np.ndarray, contracted: np.ndarray) -> np.ndarray:
         """Squared radius that the right ventricle adds to the left's epicardium, mm²; negative outside of it."""
         heart = self.heart
         along = 1.0 - np.maximum(zeta / RV_LENGTH, 0.0) ** 1.4
         inside = heart.rv_squared * (1.0 - heart.rv_squeeze * contracted)
-        return inside * np.where(along < 0.0, -np.abs(self._wrap * along), self._wrap * along)
+        # Outside is where either is negative, and also where both are.
+        return inside * np.minimum(self._wrap * along, self._wrap * np.abs(along))
 
 
 def base(heart: Heart, contracted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

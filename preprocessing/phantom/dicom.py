@@ -10,6 +10,7 @@ Letters: S slices of a series, T phases of a slice, H W pixels.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import pathlib
 import struct
 
@@ -221,17 +222,23 @@ def meta(sop_class: str, sop_instance: str) -> FileMetaDataset:
     return made
 
 
-# UIDs are of one length, so that the head of a file can be made once and given each frame's.
-_STAND_IN = uid("stand-in").encode()
-
-
 @functools.cache
-def _head() -> bytes:
-    """Everything before the dataset of a classic file, of the instance `_STAND_IN`."""
-    buffer = DicomBytesIO()
+def _head() -> tuple[bytes, bytes]:
+    """Everything before the dataset of a classic file, as it is before and after the instance's UID.
+
+    UIDs are of one length, so that lengths in the head hold for each of them.
+    """
+    buffer, stand_in = DicomBytesIO(), uid("stand-in")
     buffer.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta(MRImageStorage, _STAND_IN.decode()))
-    return buffer.getvalue()
+    write_file_meta_info(buffer, meta(MRImageStorage, stand_in))
+    before, _, after = buffer.getvalue().partition(stand_in.encode())
+    return before, after
+
+
+def _between(elements: dict[int, bytes], tags: list[int]) -> list[bytes]:
+    """The bytes of `elements` that belong before each of `tags` (ascending) and after the one before it."""
+    ranges = itertools.pairwise([0, *tags])
+    return [b"".join(elements[tag] for tag in sorted(elements) if low <= tag < high) for low, high in ranges]
 
 
 def write_classic(
@@ -239,22 +246,25 @@ def write_classic(
 ) -> None:
     """One file a frame."""
     constant = dict(_encoded(*item) for item in _classic(who, series, number).items())
+    before, after = _head()
     slices, phases = series.frames.shape[:2]
     instance = np.arange(1, slices * phases + 1).reshape(slices, phases)
     if who.vendor == "philips":
         instance = rng.permutation(instance.ravel()).reshape(slices, phases)
     for s, plane in enumerate(series.planes):
         where, turned = decimals(plane.origin), decimals(np.concatenate([plane.row, plane.column]))
-        of_slice = constant | {
+        of_plane = {
             0x00200032: _short(0x00200032, b"DS", "\\".join(where).encode()),
             0x00200037: _short(0x00200037, b"DS", "\\".join(turned).encode()),
             0x00201041: _short(0x00201041, b"DS", f"{plane.origin @ series.planes[0].normal:.4f}".encode()),
         }
-        for t in range(phases):
-            sop = uid(who.study_uid, number, s, t)
-            elements = of_slice | _own(who.vendor, series, sop, int(instance[s, t]), s, t)
-            body = b"".join([elements[tag] for tag in sorted(elements)])
-            (folder / f"{file_name(sop)}.dcm").write_bytes(_head().replace(_STAND_IN, sop.encode()) + body)
+        sops = [uid(who.study_uid, number, s, t) for t in range(phases)]
+        own = [_own(who.vendor, series, sop, int(instance[s, t]), s, t) for t, sop in enumerate(sops)]
+        tags = sorted(own[0])  # the same for every frame; nothing follows the pixels
+        gaps = _between(constant | of_plane, tags)
+        for sop, elements in zip(sops, own, strict=True):
+            body = [part for gap, tag in zip(gaps, tags, strict=True) for part in (gap, elements[tag])]
+            (folder / f"{file_name(sop)}.dcm").write_bytes(b"".join([before, sop.encode(), after, *body]))
 
 
 def _own(vendor: str, series: SeriesPlan, sop: str, instance: int, s: int, t: int) -> dict[int, bytes]:

@@ -7,10 +7,10 @@ import dataclasses
 
 import numpy as np
 
-from preprocessing.phantom import anatomy, scene
+from preprocessing.phantom import anatomy, beating, receiver, scene
 
 SLICE_MM = 8.0
-_THROUGH_PLANE = (-0.25, 0.25)  # where a slice is sampled across its thickness
+_AT_ONCE = 1 << 15  # values of as many phases as are worked out together: they stay in the processor's cache
 # Long-axis planes hold the long axis and the direction of this theta (radians).
 LONG_AXIS = {"2ch": np.deg2rad(-88.0), "3ch": np.deg2rad(-132.0), "4ch": np.deg2rad(172.0)}
 
@@ -33,7 +33,9 @@ class Plane:
     def points(self) -> np.ndarray:
         """LPS of the pixel centres, `H W 3`."""
         step = np.arange(self.size) * self.spacing
-        return self.origin + step[:, None, None] * self.column + step[None, :, None] * self.row
+        origin, row, column = (vector[:, None, None] for vector in (self.origin, self.row, self.column))
+        # Each coordinate lies together in memory: whoever works on one of them has long rows.
+        return np.moveaxis(origin + step[:, None] * column + step * row, 0, -1)
 
 
 def oriented(name: str, centre: np.ndarray, normal: np.ndarray, spacing: float, size: int) -> Plane:
@@ -99,17 +101,23 @@ def scouts(subject: Subject, size: int, field_mm: float) -> list[Plane]:
     return [oriented("scout", centre, axes[i], round(field_mm / size, 4), size) for i in (2, 0, 1)]
 
 
-def _heart_box(subject: Subject, points: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns outside of which nothing beats."""
+def _box(subject: Subject, plane: Plane) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of the rectangle outside of which nothing beats (`N`, counted along the rows), and where they lie in
+    the heart's frame (`N 3`)."""
     heart = subject.heart
-    local = subject.pose.to_heart(points)
+    local = subject.pose.to_heart(plane.points().reshape(-1, 3))
+    x, y, z = local.T.reshape(3, plane.size, plane.size)
     reach = np.sqrt((heart.radius + heart.wall_free + 12.0) ** 2 + heart.rv_squared) + 12.0
     roof = -max(heart.la_length, heart.ra_length) - 90.0
-    near = ((local[..., :2] ** 2).sum(-1) < reach**2) & (local[..., 2] > roof) & (local[..., 2] < heart.length + 12.0)
-    rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    near = (x**2 + y**2 < reach**2) & (z > roof) & (z < heart.length + 12.0)
+    pixels = np.flatnonzero(near.any(1)[:, None] & near.any(0))
+    return pixels, local[pixels]
+
+
+def _cut(subject: Subject, plane: Plane, local: np.ndarray, *, edge: float, thickness: float) -> beating.Cut:
+    """The heart along points (`N 3`) of a plane, given in the heart's frame."""
+    across = beating.Slice(subject.pose.axes @ plane.normal, edge, thickness)
+    return beating.Cut(subject.heart, subject.pose, across, local, subject.chest.epicardial_fat)
 
 
 def label_map(subject: Subject, plane: Plane, contracted: np.ndarray) -> np.ndarray:
@@ -118,56 +126,72 @@ def label_map(subject: Subject, plane: Plane, contracted: np.ndarray) -> np.ndar
     Args:
         contracted: `T`, from `anatomy.contraction`.
     """
-    points = plane.points()
-    out = np.zeros((len(contracted), plane.size, plane.size), np.uint8)
-    rows, columns = _heart_box(subject, points)
-    inner = points[rows, columns]
-    layers = scene.heart_layers(subject.heart, subject.chest, subject.pose, inner.reshape(-1, 3), contracted)
-    flat = np.zeros((len(contracted), inner[..., 0].size), np.uint8)
-    for layer in layers:
-        if layer.label:
-            flat[np.broadcast_to(layer.distance < 0.0, flat.shape)] = layer.label
-    out[:, rows, columns] = flat.reshape(len(contracted), *inner.shape[:2])
-    return out
+    pixels, local = _box(subject, plane)
+    names = np.zeros((len(contracted), len(pixels)), np.uint8)
+    for group in beating.heart_groups(_cut(subject, plane, local, edge=1.0, thickness=0.0), contracted):
+        for layer in group.layers:
+            if layer.label:
+                inside = layer.distance if group.flat is None else np.maximum(layer.distance, group.flat)
+                names[inside < 0.0] = layer.label
+    out = np.zeros((len(contracted), plane.size**2), np.uint8)
+    out[:, pixels] = names
+    return out.reshape(-1, plane.size, plane.size)
 
 
-def _paint(canvas: np.ndarray, layer: scene.Layer, edge: float) -> np.ndarray:
-    cover = np.clip(0.5 - layer.distance / edge, 0.0, 1.0).astype(np.float32)
-    return canvas + cover * (np.float32(layer.signal) - canvas)
+def _paint(canvas: np.ndarray, layer: scene.Layer, edge: float = 1.0) -> None:
+    """Lays `layer` over `canvas` (of its shape, changed in place), blending over `edge` (in the layer's unit)."""
+    cover = 0.5 - layer.distance * (1.0 / edge)
+    np.clip(cover, 0.0, 1.0, out=cover)
+    over = layer.signal - canvas
+    over *= cover
+    canvas += over
 
 
-def _chest(subject: Subject, plane: Plane, edge: float) -> np.ndarray:
-    """Signal of everything that stands still, `H W`."""
-    points = plane.points().reshape(-1, 3)
+def _paint_group(canvas: np.ndarray, group: beating.Group) -> None:
+    """Lays `group` over `canvas` (`T N`, changed in place)."""
+    painted = canvas if group.flat is None else canvas.copy()
+    for layer in group.layers:
+        _paint(painted, layer)
+    if group.flat is not None:
+        painted -= canvas
+        painted *= np.clip(0.5 - group.flat, 0.0, 1.0)
+        canvas += painted
+
+
+def _chest(subject: Subject, points: np.ndarray, edge: float) -> np.ndarray:
+    """Signal of everything that stands still at LPS `points` (`N 3`), `N`."""
     still = np.zeros(len(points), np.float32)
     for layer in scene.chest_layers(subject.chest, subject.pose, points):
-        still = _paint(still, layer, edge)
-    return (still * _texture(points)).reshape(plane.size, plane.size)
+        _paint(still, layer, edge)
+    return still * _texture(points)
 
 
-def _signal(subject: Subject, plane: Plane, contracted: np.ndarray) -> np.ndarray:
-    """Noiseless signal, `T H W`, blood 1; the heart averaged over the slice's thickness."""
+def _signal(subject: Subject, plane: Plane, points: np.ndarray, contracted: np.ndarray) -> np.ndarray:
+    """Noiseless signal at the plane's `points` (`N 3`), `T N`, blood 1; the heart averaged through the slice."""
     edge = 1.15 * plane.spacing
-    frames = np.repeat(_chest(subject, plane, edge)[None], len(contracted), 0)
-    points = plane.points()
-    rows, columns = _heart_box(subject, points)
-    inner = points[rows, columns].reshape(-1, 3)
-    still = frames[:, rows, columns].reshape(len(contracted), -1)
-    total = np.zeros_like(still)
-    for part in _THROUGH_PLANE:
-        beating = still
-        moved = inner + part * SLICE_MM * plane.normal
-        for layer in scene.heart_layers(subject.heart, subject.chest, subject.pose, moved, contracted):
-            beating = _paint(beating, layer, edge)
-        total += beating
-    frames[:, rows, columns] = (total / len(_THROUGH_PLANE)).reshape(frames[:, rows, columns].shape)
+    still = _chest(subject, points, edge)
+    frames = np.repeat(still[None], len(contracted), 0)
+    pixels, local = _box(subject, plane)
+    cut = _cut(subject, plane, local.astype(np.float32), edge=edge, thickness=SLICE_MM)
+    some = beating.touched(cut)
+    if not some.any():
+        return frames
+    pixels = pixels[some]
+    cut = _cut(subject, plane, local[some].astype(np.float32), edge=edge, thickness=SLICE_MM)
+    step = max(1, _AT_ONCE // len(pixels))
+    for t in range(0, len(contracted), step):
+        now = contracted[t : t + step]
+        canvas = np.repeat(still[None, pixels], len(now), 0)
+        for group in beating.heart_groups(cut, now):
+            _paint_group(canvas, group)
+        frames[t : t + step, pixels] = canvas
     return frames
 
 
 def _texture(points: np.ndarray) -> np.ndarray:
     """Mottling of still tissue, fixed in space, `N`."""
     waves = np.array([[0.31, 0.13, 0.08], [-0.11, 0.17, 0.26], [0.07, -0.37, 0.12]], np.float32)
-    return 1.0 + 0.03 * np.sin(points.astype(np.float32) @ waves.T).sum(-1)
+    return 1.0 + 0.03 * np.sin(waves @ points.T.astype(np.float32)).sum(0)
 
 
 def picture(
@@ -178,9 +202,8 @@ def picture(
     Args:
         noise: standard deviation of either receiver channel against the signal of blood.
     """
-    signal = _signal(subject, plane, contracted)
-    depth = plane.points()[..., 1] - (subject.chest.centre[1] - subject.chest.half_depth)
-    signal *= (0.5 + 1.0 * np.exp(-np.maximum(depth, 0.0) / 75.0)).astype(np.float32)
-    real = signal + noise * rng.standard_normal(signal.shape, np.float32)
-    magnitude = np.hypot(real, noise * rng.standard_normal(signal.shape, np.float32))
-    return np.clip(np.rint(gain * magnitude), 0, 4095).astype(np.uint16)
+    points = plane.points().reshape(-1, 3)
+    frames = _signal(subject, plane, points, contracted)
+    depth = points[:, 1] - (subject.chest.centre[1] - subject.chest.half_depth)
+    frames *= (gain * (0.5 + 1.0 * np.exp(-np.maximum(depth, 0.0) / 75.0))).astype(np.float32)
+    return receiver.stored(rng, frames.reshape(-1, plane.size, plane.size), gain * noise)

@@ -27,7 +27,7 @@ _DESCRIPTIONS = {
 }  # fmt: skip
 # Each kind of chance has a stream of its own, so that more words or planes never change another patient's heart.
 _STREAM_PATIENT, _STREAM_BODY, _STREAM_PROGRESS, _STREAM_STUDY, _STREAM_PICTURES, _STREAM_FILES = range(6)
-_STREAM_REPORT, _STREAM_INDICATION, _STREAM_LETTER, _STREAM_SKETCH = range(6, 10)
+_STREAM_REPORT, _STREAM_INDICATION, _STREAM_LETTER, _STREAM_SKETCH, _STREAM_NOISE = range(6, 11)
 
 
 def draw(settings: Settings, visit: Visit) -> tuple[truth.Truth, dicom.Identity, str]:
@@ -75,6 +75,7 @@ def _times(rng: np.random.Generator, interval_ms: float, slices: int, phases: in
 def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str) -> list[dicom.SeriesPlan]:
     """Scout, long axes and short axis, in the vendor's habit."""
     rng = stream(settings, _STREAM_PICTURES, visit.patient, visit.visit)
+    noisy = stream(settings, _STREAM_NOISE, visit.patient, visit.visit)
     subject = built.subject
     field = float(np.clip(2.0 * subject.chest.half_width + rng.uniform(-30.0, 20.0), 290.0, 400.0))
     noise, gain = rng.uniform(0.015, 0.045), rng.uniform(250.0, 900.0)
@@ -86,7 +87,7 @@ def series_of(settings: Settings, visit: Visit, built: truth.Truth, vendor: str)
     rest = np.zeros(1)
 
     def shoot(planes: list[render.Plane], contracted: np.ndarray) -> np.ndarray:
-        return np.stack([render.picture(subject, p, contracted, rng, noise=noise, gain=gain) for p in planes])
+        return np.stack([render.picture(subject, p, contracted, noisy, noise=noise, gain=gain) for p in planes])
 
     def cine(name: str, planes: list[render.Plane]) -> dicom.SeriesPlan:
         text = names["silent"] if silent else names[name][rng.integers(len(names[name]))]

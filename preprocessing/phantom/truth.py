@@ -6,6 +6,7 @@ disease shifts them as far as clinical series show. Severity is continuous, so n
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -179,7 +180,8 @@ def build(rng: np.random.Generator, body: np.random.Generator, targets: Targets,
     heart = _on_frames(_fit(_shape(rng, body, targets), targets), phases)
     chest, pose = _place(rng, body, targets, heart)
     contracted = anatomy.contraction(heart, phases)
-    measured = anatomy.volumes(heart, contracted)
+    # Cavities only shrink as the heart contracts and muscle keeps its volume, so the ends of the cycle tell all.
+    measured = anatomy.volumes(heart, np.array([contracted.min(), contracted.max()]))
     wall = anatomy.wall_thickness(heart, float(contracted.min()))
     return Truth(
         targets=targets,
@@ -218,13 +220,13 @@ def _shape(rng: np.random.Generator, body: np.random.Generator, targets: Targets
         ovality=body.normal(0.0, 0.02),
         squeeze=0.0,
         shortening=float(np.clip(0.26 * targets.ef + rng.normal(0.0, 0.006), 0.03, 0.2)),
-        infarct_theta=TERRITORIES[targets.territory] + body.normal(0.0, 0.1) if infarcted else 0.0,
+        infarct_theta=float(TERRITORIES[targets.territory]) + body.normal(0.0, 0.1) if infarcted else 0.0,
         infarct_width=1.1 + 0.5 * s,
         infarct_zeta=(0.75 if targets.territory == "anterior" else 0.5) if infarcted else 0.5,
         infarct_akinesia=0.85 + 0.3 * s if infarcted else 0.0,
         infarct_thinning=0.35 + 0.25 * s if infarcted else 0.0,
         rv_squared=1.0,
-        rv_width=np.deg2rad(body.normal(84.0, 3.0)) + 0.25 * targets.flattening,
+        rv_width=math.radians(body.normal(84.0, 3.0)) + 0.25 * targets.flattening,
         rv_squeeze=0.0,
         rv_shortening=float(np.clip(0.38 * targets.rv_ef + rng.normal(0.0, 0.006), 0.04, 0.26)),
         la_radius=23.0 * size * targets.atrium,
@@ -242,14 +244,14 @@ def _shape(rng: np.random.Generator, body: np.random.Generator, targets: Targets
 def _fit(heart: anatomy.Heart, targets: Targets) -> anatomy.Heart:
     """Scales `heart` to the target volumes and sets its squeeze; the volumes are linear in both, so no search."""
     unit = anatomy.integrals(heart)[0]
-    scale = (targets.edv / unit) ** (1.0 / 3.0)
+    scale = float(targets.edv / unit) ** (1.0 / 3.0)
     heart = dataclasses.replace(heart, length=heart.length * scale, radius=heart.radius * scale)
     full, moving, right = anatomy.integrals(heart)
     left_over = full * (1.0 - targets.ef) / (1.0 - heart.shortening)
     return dataclasses.replace(
         heart,
         squeeze=float(np.clip((full - left_over) / moving, 0.0, 0.88)),
-        rv_squared=targets.rv_edv / right,
+        rv_squared=float(targets.rv_edv / right),
         rv_squeeze=float(np.clip(1.0 - (1.0 - targets.rv_ef) / (1.0 - heart.rv_shortening), 0.0, 0.85)),
     )
 

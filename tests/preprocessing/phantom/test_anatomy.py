@@ -57,6 +57,14 @@ def test_the_number_of_phases_does_not_change_the_truth(phases: int):
         assert 0.2 <= built.subject.heart.systole <= 0.5
 
 
+def test_the_ends_of_the_cycle_tell_what_all_its_phases_tell(drawn):
+    for built in drawn:
+        every = anatomy.volumes(built.subject.heart, built.contracted)
+        assert (built.edv, built.esv) == pytest.approx((every.lv.max(), every.lv.min()), rel=1e-9)
+        assert (built.rv_edv, built.rv_esv) == pytest.approx((every.rv.max(), every.rv.min()), rel=1e-9)
+        assert built.mass == pytest.approx(every.myocardium.mean() * anatomy.MYOCARDIUM_G_PER_ML, rel=1e-9)
+
+
 def test_walls_thicken_where_they_live_and_not_where_they_died(drawn):
     normal = next(b for b in drawn if b.targets.group == "normal").subject.heart
     thicker = anatomy.wall_thickness(normal, 1.0) / anatomy.wall_thickness(normal, 0.0)

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from preprocessing.phantom import dicom, study, truth
+from preprocessing.phantom import dicom, receiver, study, truth
 
 SETTINGS = study.Settings(studies=2, seed=11, phases=6, slices=4, matrix=48)
 CLASSIC = [(vendor, False) for vendor in dicom.VENDORS]
@@ -101,6 +101,32 @@ def test_every_frame_goes_back_to_its_place_by_geometry_and_time_alone(written):
             found += len(here)
             np.testing.assert_array_equal(np.stack([f[3] for f in here]), series.frames[s])
     assert found == len(frames)
+
+
+@pytest.mark.parametrize("vendor", dicom.VENDORS)
+def test_classic_files_are_those_that_pydicom_would_write(vendor: str, tmp_path: pathlib.Path):
+    settings = dataclasses.replace(SETTINGS, vendor=vendor)
+    study.make(settings, study.visits(settings)[0], tmp_path)
+    for path in tmp_path.rglob("*.dcm"):
+        read, again = pydicom.dcmread(path), io.BytesIO()
+        assert read.file_meta.MediaStorageSOPInstanceUID == read.SOPInstanceUID
+        read.save_as(again)
+        assert again.getvalue() == path.read_bytes()
+
+
+@pytest.mark.parametrize("vendor", ["ge", "siemens"])
+def test_noise_moves_nothing_but_pixels(vendor: str, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, vendor=vendor)
+    visit = study.visits(settings)[0]
+    built, who, _ = study.draw(settings, visit)
+    noisy = study.series_of(settings, visit, built, who.vendor)
+    monkeypatch.setattr(receiver, "stored", lambda rng, frames, level: frames.astype(np.uint16))
+    quiet = study.series_of(settings, visit, built, who.vendor)
+    for one, other in zip(noisy, quiet, strict=True):
+        assert (one.description, one.interval_ms) == (other.description, other.interval_ms)
+        np.testing.assert_array_equal(one.times_ms, other.times_ms)
+        assert [plane.name for plane in one.planes] == [plane.name for plane in other.planes]
+        assert not np.array_equal(one.frames, other.frames)
 
 
 def test_file_order_is_not_frame_order(written):

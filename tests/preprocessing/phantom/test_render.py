@@ -10,7 +10,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from preprocessing.phantom import anatomy, render, scene, study, truth
+from preprocessing.phantom import anatomy, beating, render, scene, study, truth
 
 SETTINGS = study.Settings(studies=10, seed=3, phases=20, slices=8, patients_with_two_studies=0.0)
 
@@ -142,6 +142,30 @@ def test_tissues_are_ordered_as_in_balanced_ssfp(drawn):
     air = np.percentile(picture, 10)
     assert fat > muscle * 1.5 and blood > 1.8 * muscle and muscle > 3.0 * air
     assert picture.dtype == np.uint16 and picture.max() < 4096
+
+
+def test_what_a_layer_hides_does_not_shine_through_where_both_are_cut():
+    canvas, flat = np.full((1, 3), 0.8), np.array([[-1.0, 0.0, 1.0]])
+    deep = np.full((1, 3), -5.0)
+    layers = iter([scene.Layer(0.0, deep), scene.Layer(1.0, deep)])
+    render._paint_group(canvas, beating.Group(layers, flat))
+    assert canvas[0] == pytest.approx([1.0, 0.5 * 1.0 + 0.5 * 0.8, 0.8])
+
+
+@pytest.mark.parametrize("at_once", [1, 10_000])
+def test_pictures_do_not_depend_on_how_many_phases_are_made_together(drawn, monkeypatch, at_once: int):
+    built = drawn[1]
+    sax, lax = _planes(built, size=64)
+
+    def shot(plane: render.Plane) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        return render.picture(built.subject, plane, built.contracted, rng, noise=0.02, gain=500.0)
+
+    for plane in (sax[0], sax[4], lax["3ch"]):
+        monkeypatch.setattr(render, "_AT_ONCE", 1 << 30)
+        together = shot(plane)
+        monkeypatch.setattr(render, "_AT_ONCE", at_once)
+        np.testing.assert_array_equal(shot(plane), together)
 
 
 def test_noise_is_rician(drawn):
