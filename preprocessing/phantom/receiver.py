@@ -26,7 +26,9 @@ def normals(rng: np.random.Generator, shape: tuple[int, ...], deviation: float =
     """Normal deviates about 0, float32 of `shape`, from 16 random bits each."""
     count = int(np.prod(shape))
     bits = rng.bit_generator.random_raw(-(-count // 4)).astype("<u8", copy=False).view("<u2")[:count]
-    return (_normal_of() * np.float32(deviation)).take(bits).reshape(shape)
+    out = _normal_of().take(bits).reshape(shape)
+    out *= np.float32(deviation)
+    return out
 
 
 def stored(rng: np.random.Generator, frames: np.ndarray, level: float) -> np.ndarray:
