@@ -36,6 +36,6 @@ def get_config() -> ConfigDict:
             remat="none",
         ),
         optim=OptimConfig(learning_rate=4e-3, warmup_steps=40, weight_decay=0.05),
-        train=TrainConfig(steps=480, batch_size=64, checkpoint_every=120, eval_every=120),
+        train=TrainConfig(steps=640, batch_size=64, checkpoint_every=160, eval_every=160),
     )
     return ConfigDict(to_dict(config)).lock()
