@@ -8,7 +8,7 @@ is not made again, so that a stopped comparison continues; --table writes the fi
 
 Records as in docs/encoders.md: `preprocessing.phantom --studies 1600 --slices 3 --phases 10 --matrix 96 --seed 3
 --patients_with_two_studies 0.15`, then `preprocessing.run --image_size 48 --spacing_mm 3 --split_fractions
-0.5,0.02,0.48` (see launch/demo.sh).
+0.5,0.02,0.48`.
 """
 
 import argparse

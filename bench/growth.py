@@ -1,6 +1,6 @@
 """How does the cost of a training step grow? `python -m bench.growth [--out docs]`.
 
-With frames (8 to 64) and tokens (128 to 512) at a small width, views (1 to 12), studies and devices at the demo's: for
+With frames (8 to 64), tokens (128 to 512), views (1 to 12), studies and devices, all at a small width: for
 each size the analytic FLOPs, the temporaries of the compiled program and, on one device, the CPU-seconds of a step. A
 slope of 1 in the plot (one a question, `growth_*.svg`) is a cost in line with size; above it stands the exponent that
 fits. Attention over time or tokens grows with their square by its nature, and shows in FLOPs alike.

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from preprocessing.phantom import anatomy, beating, receiver, scene
+from preprocessing.phantom.paint import cover, lay, paint
 
 SLICE_MM = 8.0
 _AT_ONCE = 1 << 15  # values of as many phases as are worked out together: they stay in the processor's cache
@@ -138,31 +139,20 @@ def label_map(subject: Subject, plane: Plane, contracted: np.ndarray) -> np.ndar
     return out.reshape(-1, plane.size, plane.size)
 
 
-def _paint(canvas: np.ndarray, layer: scene.Layer, edge: float = 1.0) -> None:
-    """Lays `layer` over `canvas` (of its shape, changed in place), blending over `edge` (in the layer's unit)."""
-    cover = 0.5 - layer.distance * (1.0 / edge)
-    np.clip(cover, 0.0, 1.0, out=cover)
-    over = layer.signal - canvas
-    over *= cover
-    canvas += over
-
-
 def _paint_group(canvas: np.ndarray, group: beating.Group) -> None:
     """Lays `group` over `canvas` (`T N`, changed in place)."""
     painted = canvas if group.flat is None else canvas.copy()
     for layer in group.layers:
-        _paint(painted, layer)
+        paint(painted, layer.distance, layer.signal)
     if group.flat is not None:
-        painted -= canvas
-        painted *= np.clip(0.5 - group.flat, 0.0, 1.0)
-        canvas += painted
+        lay(canvas, cover(group.flat), painted)
 
 
 def _chest(subject: Subject, points: np.ndarray, edge: float) -> np.ndarray:
     """Signal of everything that stands still at LPS `points` (`N 3`), `N`."""
     still = np.zeros(len(points), np.float32)
     for layer in scene.chest_layers(subject.chest, subject.pose, points):
-        _paint(still, layer, edge)
+        paint(still, layer.distance, layer.signal, edge)
     return still * _texture(points)
 
 

@@ -14,6 +14,7 @@ from preprocessing.phantom.clinical.case import Subject
 from preprocessing.phantom.clinical.heart import Beat
 from preprocessing.phantom.clinical.scanner import Scanner
 from preprocessing.phantom.clinical.tissue import Palette
+from preprocessing.phantom.paint import cover, lay
 from preprocessing.phantom.render import Plane
 
 STILL = np.zeros(3)
@@ -82,12 +83,9 @@ def paint(
     Args:
         filled: part of the place that it takes.
     """
-    cover = np.float32(0.5) - distance
-    np.clip(cover, 0.0, 1.0, out=cover)
-    cover *= np.float32(filled) if isinstance(filled, float) else filled
-    over = np.asarray(signal, np.float32) - canvas
-    over *= cover
-    canvas += over
+    covered = cover(distance)
+    covered *= filled
+    lay(canvas, covered, signal)
 
 
 class Camera:

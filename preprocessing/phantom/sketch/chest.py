@@ -8,7 +8,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from preprocessing.phantom.sketch.paint import Mottling, paint
+from preprocessing.phantom.paint import paint
+from preprocessing.phantom.sketch.mottling import Mottling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ import dataclasses
 
 import numpy as np
 
+from preprocessing.phantom.paint import cover, lay, paint
 from preprocessing.phantom.sketch.heart import Beat, Walls
-from preprocessing.phantom.sketch.paint import Mottling, cover, lay, paint
+from preprocessing.phantom.sketch.mottling import Mottling
 
 _FAR = np.float32(30.0)  # a distance at which nothing is painted
 _RV_WALL_MM = 2.5

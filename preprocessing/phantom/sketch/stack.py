@@ -19,7 +19,7 @@ from preprocessing.phantom.sketch import chest, scanner
 from preprocessing.phantom.sketch import heart as hearts
 from preprocessing.phantom.sketch.cut import Cut, Place, Tissue
 from preprocessing.phantom.sketch.heart import Beat, Heart
-from preprocessing.phantom.sketch.paint import Mottling
+from preprocessing.phantom.sketch.mottling import Mottling
 
 # What `--without` can leave out, to learn what it is good for.
 PARTS = {
