@@ -309,4 +309,5 @@ def test_no_secret_is_in_any_artefact_of_the_whole_way(tmp_path: pathlib.Path):
     assert any("events" in name for name in artefacts) and any("checkpoints" in name for name in artefacts)
     assert planted.leaks(artefacts) == []
     also = ",".join(str(tmp_path / name) for name in ("run", "embeddings", "retrieval", "classes", "said", "json"))
-    assert site.verify(data, f"--also={also}", code=0) == ""
+    said = site.verify(data, f"--also={also}", code=0).splitlines()
+    assert [line for line in said if not line.startswith("searching artefacts: ")] == []  # progress, where it is slow
