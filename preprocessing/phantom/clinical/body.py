@@ -109,9 +109,7 @@ class Body:
         seen = (np.abs(off[:, 0]) < reach[:, 0]) & (last > first).all(1)
         return seen[: len(self._solids)], first, last
 
-    def _regions(
-        self, form: np.ndarray, power: np.ndarray, wobble: np.ndarray, edge: float
-    ) -> dict[str, np.ndarray]:  # fmt: skip
+    def _regions(self, form: np.ndarray, power: np.ndarray, wobble: np.ndarray, edge: float) -> dict[str, np.ndarray]:
         """Signed distance to each of `REGIONS`, `H W`."""
         trunk, right, left = (_distance(form[len(self._solids) + i], power) for i in range(3))
         skin = trunk + np.float32(0.4) * wobble
@@ -122,7 +120,7 @@ class Body:
 
     def _forms(
         self, point: np.ndarray, row: np.ndarray, column: np.ndarray, step: np.ndarray, edge: float
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         """What `_distance` takes: coefficients of 1, u, u² (mm along a row) on each row, `K 2 3 H` float32.
 
         They are of half the quadric's value above 1, in widths of the edge, and of the squared slope of the whole.
