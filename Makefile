@@ -12,7 +12,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_LINK_MODE := copy
 
 DEMO := demo
-STUDIES := 700
+STUDIES := 1000
 # make transfer: its folder, how many phantoms, how long each of the two models trains.
 TRANSFER := transfer
 TRANSFER_STUDIES := 1800

@@ -27,9 +27,9 @@ _DIGITS = {"Spearman": 2, "MAE": 1, "bias": 1}
 def tables(runs: Sequence[dict[str, Any]], parts: dict[str, str]) -> str:
     """Markdown, a table a set of hearts and a line a part left out (`parts`: what each is), the whole phantom first.
 
-    Figures are means over the seeds, with the lowest and highest where there are several. Costs are a run's figure less
-    that of the whole phantom with the same seed, mean over the seeds that have both, with the interval of resampled
-    hearts, drawn alike for all runs.
+    Figures are means over the seeds, with the lowest and highest where there are several. Changes are a run's figure
+    less that of the whole phantom with the same seed, mean over the seeds that have both, with the interval of
+    resampled hearts, drawn alike for all runs; what another seed would change is not in it.
     """
     lines: list[str] = []
     for asked, title in _ASKED.items():
@@ -40,7 +40,7 @@ def tables(runs: Sequence[dict[str, Any]], parts: dict[str, str]) -> str:
 
 
 def _table(runs: Sequence[dict[str, Any]], asked: str, parts: dict[str, str]) -> list[str]:
-    lines = ["| left out | seeds | rank | error | bias | rank without it: more | error without it: more |"]
+    lines = ["| left out | seeds | rank | error | bias | change of rank | change of error |"]
     lines.append("|---|" + "---|" * 6)
     whole = {run["seed"]: run for run in runs if run["without"] == WHOLE}
     for part, what in {WHOLE: "nothing: the sketches as they are", **parts}.items():
@@ -50,12 +50,12 @@ def _table(runs: Sequence[dict[str, Any]], asked: str, parts: dict[str, str]) ->
         found = [_figures(run, asked) for run in mine.values()]
         cells = [_spread([float(each[name][0]) for each in found], _DIGITS[name]) for name in _FIGURES]
         pairs = [(mine[seed], whole[seed]) for seed in mine if seed in whole] if part != WHOLE else []
-        cells += [cost(pairs, asked, name) for name in ("Spearman", "MAE")]
+        cells += [change(pairs, asked, name) for name in ("Spearman", "MAE")]
         lines.append(f"| {what} | {len(mine)} | " + " | ".join(cells) + " |")
     return lines
 
 
-def cost(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], asked: str, name: str) -> str:
+def change(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], asked: str, name: str) -> str:
     """`value [95 % interval]` of figure `name` of the first of each pair less that of the second, mean over the pairs;
     empty without pairs."""
     if not pairs:
@@ -66,10 +66,8 @@ def cost(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], asked: str, nam
         return np.mean(each, axis=0)
 
     hearts = [str(heart) for heart in range(len(_known(pairs[0][0], asked)[0]))]
-    drawn = (
-        [difference_R(weights_RN) for weights_RN in bootstrap.resamples(hearts, _DRAWS, 0)] if len(hearts) > 1 else []
-    )
-    span = bootstrap.interval(np.concatenate(drawn)) if drawn else None
+    drawn = [difference_R(weights_RN) for weights_RN in bootstrap.resamples(hearts, _DRAWS, 0)]
+    span = bootstrap.interval(np.concatenate(drawn)) if len(hearts) > 1 else None
     digits = _DIGITS[name]
     text = f"{float(difference_R()[0]):+.{digits}f}"
     return f"{text} [{span[0]:+.{digits}f}, {span[1]:+.{digits}f}]" if span else text

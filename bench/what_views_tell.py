@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--spacing_mm", type=float, default=3.0, help="of a pixel that the model's window is cut from")
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,8 @@ def main() -> None:
         for arm in options.arms.split(","):
             done = options.out / f"{arm}-{seed}.json"
             if not done.exists():
-                figures = run(arm, seed, options.data, options.out / f"{arm}-{seed}", options.steps)
+                config = arm_config(arm, options.data, seed, options.steps, options.spacing_mm)
+                figures = {"arm": arm, "seed": seed} | run(config, options.out / f"{arm}-{seed}")
                 done.write_text(json.dumps(figures, indent=1))
             print(arm, seed, {name: json.loads(done.read_text())["as_trained"].get(key) for name, key in _COLUMNS})
     text = table([json.loads(path.read_text()) for path in sorted(options.out.glob("*-*.json"))])
@@ -61,24 +63,26 @@ def main() -> None:
         options.table.write_text(text)
 
 
-def arm_config(arm: str, data: Path, seed: int, steps: int) -> Config:
+def arm_config(arm: str, data: Path, seed: int, steps: int, spacing_mm: float) -> Config:
     """The Config of one run; arms differ in their views alone."""
-    return recipe(data, steps, {"data.views": ARMS[arm][1], "train.seed": seed, "train.checkpoint_every": 0})
+    changes = {"data.views": ARMS[arm][1], "data.spacing_mm": spacing_mm, "train.seed": seed}
+    return recipe(data, steps, {**changes, "train.checkpoint_every": 0})
 
 
-def run(arm: str, seed: int, data: Path, folder: Path, steps: int) -> dict[str, Any]:
-    """Trains one arm with one seed and asks it."""
+def run(config: Config, folder: Path) -> dict[str, Any]:
+    """Trains one model and asks it, and again with its late enhancement hidden where it had any."""
     from cmr_jax.train.loop import train
     from cmr_jax.train.workdir import prepare
 
-    opened = prepare(folder, arm_config(arm, data, seed, steps))
+    opened = prepare(folder, config)
+    data = Path(config.data.path)
     loader = opened.loader(data, "train")
     began = time.process_time()
     train(opened.config, opened.model, loader, folder)
-    out = {"arm": arm, "seed": seed, "steps": steps, "studies": len(loader.split)}
-    out["train_cpu_seconds"] = time.process_time() - began
+    out: dict[str, Any] = {"steps": config.train.steps, "spacing_mm": config.data.spacing_mm}
+    out |= {"studies": len(loader.split), "train_cpu_seconds": time.process_time() - began}
     out["as_trained"] = ask(folder, data, ())
-    if arm == "all":
+    if set(LGE) & set(config.data.views):
         out["hidden"] = ask(folder, data, LGE)
     return out
 

@@ -19,8 +19,12 @@ def test_every_arm_is_the_recipe_but_for_one_thing(arm: str):
 
 
 def test_arms_of_views_differ_in_their_views_alone():
-    found = {arm: what_views_tell.arm_config(arm, _DATA, 0, 50).data.views for arm in what_views_tell.ARMS}
-    assert found == {"all": ("cine_sax",) * 4 + ("lge_sax",) * 4, "no_lge": ("cine_sax",) * 4}
+    found = {arm: what_views_tell.arm_config(arm, _DATA, 0, 50, 1.5).data for arm in what_views_tell.ARMS}
+    assert {arm: data.views for arm, data in found.items()} == {
+        "all": ("cine_sax",) * 4 + ("lge_sax",) * 4,
+        "no_lge": ("cine_sax",) * 4,
+    }
+    assert {data.spacing_mm for data in found.values()} == {1.5}
 
 
 def test_a_setting_that_no_config_has_is_said():

@@ -30,13 +30,13 @@ def test_figures_are_means_over_the_seeds_of_the_hearts_that_are_known():
     assert part[2:5] == ["1.00", "3.0", "3.0"]
 
 
-def test_a_part_costs_what_the_same_hearts_say_beside_the_whole_of_the_same_seed():
+def test_what_a_part_changes_is_what_the_same_hearts_say_beside_the_whole_of_the_same_seed():
     whole, part = [20.0, 0.0, 40.0, 60.0], [23.0, 50.0, 43.0, 63.0]
     runs = [_run("nothing", 0, whole), _run("reach", 0, part), _run("nothing", 1, part), _run("reach", 1, whole)]
     # Every heart errs by 3 points more, so that no resample says anything else; the other seed says the opposite.
     assert _rows(runs[:2])[1][6] == "+3.0 [+3.0, +3.0]"
     assert _rows(runs)[1][6] == "+0.0 [+0.0, +0.0]"
-    # A run without its whole has no cost, and the whole none at all.
+    # A run without its whole has no change beside it, and the whole none at all.
     assert _rows([runs[0], runs[3]])[1][5:] == ["", ""]
     # Hearts are drawn alike for both runs, so one heart that moves has an interval from nothing to all of it.
     assert _rows([_run("nothing", 0, whole), _run("reach", 0, [20.0, 0.0, 40.0, 63.0])])[1][6] == "+1.0 [+0.0, +3.0]"
