@@ -96,6 +96,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         }
         said: dict[str, np.ndarray] = {}
         for arm in arms:
+            print(f"asking {arm}", file=sys.stderr, flush=True)
             run_of = options.workdir / (arm if arm != "random_init" else "model")
             figures, predictions = ask(run_of, options.workdir / "data", real, untrained=arm == "random_init")
             out |= {f"{arm}/{name}": value for name, value in figures.items()}
@@ -145,9 +146,9 @@ def preprocess(workdir: Path, dicom_dir: Path, truth: list[dict[str, str]], scra
         "split_fractions": "1,0,0", "sr_reports": "off",
     }  # fmt: skip
     command = [sys.executable, "-m", "preprocessing.run", "--notext_labels", *(f"--{k}={v}" for k, v in flags.items())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError("the real studies cannot be preprocessed: " + (done.stderr.strip().splitlines() or ["?"])[-1])
+    code, last = _follow(command)
+    if code:
+        raise InputError(f"the real studies cannot be preprocessed: {last or '?'}")
     split = Split(data, "train")
     records = {split[row]["study_id"]: row for row in range(len(split))}
     pseudonyms = deid.Pseudonyms(deid.load_key(workdir / "key", create=False))
@@ -162,6 +163,19 @@ def preprocess(workdir: Path, dicom_dir: Path, truth: list[dict[str, str]], scra
             used[line] = row
     lines = sorted(used)
     return Real(data, "train", np.array([used[line] for line in lines], int), np.array(lines, int), truth, fates)
+
+
+def _follow(command: list[str]) -> tuple[int, str]:
+    """Runs `command` and shows its progress (stderr) as it comes; its exit code and its last line, which is not shown:
+    where it fails that is the reason."""
+    last = ""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in filter(None, map(str.strip, running.stderr)):
+            if last:
+                print(last, file=sys.stderr, flush=True)
+            last = line
+    return running.returncode, last
 
 
 def of_records(data: Path, split: str) -> Real:

@@ -17,7 +17,7 @@ from cmr_jax import rng
 from cmr_jax.data import records, schema
 from cmr_jax.data.loader import eval_rows
 from cmr_jax.errors import InputError
-from cmr_jax.evals import embed, regression
+from cmr_jax.evals import embed, regression, report
 from cmr_jax.train import workdir as workdir_lib
 
 # Splits of the phantoms that no model trains on.
@@ -48,7 +48,7 @@ class Asked:
         evaluation, the others are draws as in training, a function of the study and the draw alone."""
         loader = self._run.loader(data, split)
         out = np.zeros((count, len(rows), self._run.config.model.embed_dim), np.float32)
-        for k in range(count):
+        for k in report.progress(f"draws of {len(rows)} studies embedded", range(count)):
             for places, real in eval_rows(len(rows), _BATCH) if len(rows) else ():
                 batches = []
                 for place in places:

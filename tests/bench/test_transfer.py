@@ -158,6 +158,13 @@ def test_a_truth_that_cannot_be_used_is_said(tmp_path: Path):
     assert transfer.read_truth(path) == [{"study_uid": "1", "lvef": "", "edv_ml": "", "mass_g": "", "group": "Normal"}]
 
 
+def test_a_commands_progress_is_shown_and_its_reason_kept(capsys: pytest.CaptureFixture[str], python: str):
+    says = "import sys; [print(word, file=sys.stderr, flush=True) for word in ('1 of 2', '', '2 of 2', 'no room')]"
+    assert transfer._follow([python, "-c", f"{says}; sys.exit(2)"]) == (2, "no room")
+    assert capsys.readouterr().err == "1 of 2\n2 of 2\n"
+    assert transfer._follow([python, "-c", "print('out')"]) == (0, "")
+
+
 def test_a_statement_says_what_is_known_and_no_more():
     assert measured_reports.statement({"lvef": "25", "edv_ml": "204"}) == (
         "LVEF 25 percent, severely reduced. LV end-diastolic volume 200 ml."
