@@ -188,7 +188,8 @@ def _line(arm: str, runs: list[dict[str, Any]]) -> str:
     cells = [ARMS[arm][0], str(len(runs)), str(runs[0]["studies"]), str(runs[0]["steps"])]
     for _, key in _COLUMNS:
         values = [r[key] for r in runs if r.get(key) is not None]
-        spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+        # Chance is the same for every seed.
+        spread = f" ({min(values):.2f} to {max(values):.2f})" if len(set(values)) > 1 else ""
         cells.append(f"{statistics.mean(values):.2f}{spread}" if values else "")
     return "| " + " | ".join(cells) + " |"
 

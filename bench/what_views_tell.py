@@ -9,7 +9,8 @@ among all. The model with all views is also asked with its late enhancement hidd
 Records: `preprocessing.phantom --variety clinical --studies 600 --slices 12 --phases 10 --matrix 112 --seed 21
 --patients_with_two_studies 0` to DIR, `bench.measured_reports --phantom DIR`, then `preprocessing.run --reports
 DIR/measured.csv --label_table DIR/truth.csv --label_columns scar,lvef,group --image_size 96 --spacing_mm 3
---split_fractions 0.66,0.04,0.3` (see launch/transfer.sh).
+--split_fractions 0.66,0.04,0.3` (see launch/transfer.sh). For finer ones: `--matrix 208`, `--image_size 192
+--spacing_mm 1.5`, and here `--spacing_mm 1.5`.
 """
 
 import argparse
