@@ -5,12 +5,12 @@ and `ASKED/said`, the fraction known and said of each heart in one order (None: 
 Letters: N hearts, R resamples.
 """
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from bench.spread import mean_of_seeds
 from cmr_jax.evals import bootstrap, regression
 
 WHOLE = "nothing"
@@ -48,7 +48,7 @@ def _table(runs: Sequence[dict[str, Any]], asked: str, parts: dict[str, str]) ->
         if not mine:
             continue
         found = [_figures(run, asked) for run in mine.values()]
-        cells = [_spread([float(each[name][0]) for each in found], _DIGITS[name]) for name in _FIGURES]
+        cells = [mean_of_seeds([float(each[name][0]) for each in found], _DIGITS[name]) for name in _FIGURES]
         pairs = [(mine[seed], whole[seed]) for seed in mine if seed in whole] if part != WHOLE else []
         cells += [change(pairs, asked, name) for name in ("Spearman", "MAE")]
         lines.append(f"| {what} | {len(mine)} | " + " | ".join(cells) + " |")
@@ -85,8 +85,3 @@ def _figures(run: dict[str, Any], asked: str, weights_RN: np.ndarray | None = No
     truth_N, said_N = _known(run, asked)
     weights_RN = np.ones((1, len(truth_N))) if weights_RN is None else weights_RN
     return regression.figures_of(truth_N, said_N, float(truth_N.mean()), weights_RN)
-
-
-def _spread(values: list[float], digits: int) -> str:
-    text = f"{statistics.mean(values):.{digits}f}"
-    return text if len(values) < 2 else f"{text} ({min(values):.{digits}f} to {max(values):.{digits}f})"

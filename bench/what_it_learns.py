@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.spread import mean_of_seeds
 from bench.transfer_recipe import recipe
 from cmr_jax.config import Config
 
@@ -188,9 +189,7 @@ def _line(arm: str, runs: list[dict[str, Any]]) -> str:
     cells = [ARMS[arm][0], str(len(runs)), str(runs[0]["studies"]), str(runs[0]["steps"])]
     for _, key in _COLUMNS:
         values = [r[key] for r in runs if r.get(key) is not None]
-        # Chance is the same for every seed.
-        spread = f" ({min(values):.2f} to {max(values):.2f})" if len(set(values)) > 1 else ""
-        cells.append(f"{statistics.mean(values):.2f}{spread}" if values else "")
+        cells.append(mean_of_seeds(values, 2))
     return "| " + " | ".join(cells) + " |"
 
 

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.spread import mean_of_seeds
 from bench.transfer_recipe import recipe
 from cmr_jax.config import Config
 
@@ -132,8 +133,7 @@ def _line(name: str, figures: list[dict[str, Any]]) -> str:
     for _, key in _COLUMNS:
         values = [each[key] for each in figures if each.get(key) is not None]
         digits = 2 if "AUROC" in key or "auroc" in key or "Spearman" in key else 1
-        spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.{digits}f}{spread}" if values else "")
+        cells.append(mean_of_seeds(values, digits))
     return f"| {name} | {len(figures)} | " + " | ".join(cells) + " |"
 
 
