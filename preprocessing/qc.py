@@ -1,5 +1,6 @@
 """Pictures for a person to look at: contact sheets of the very pixels of the records, and distributions."""
 
+import itertools
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -116,12 +117,17 @@ def write_pages(folder: Path, examples: Iterable[dict[str, Any]]) -> int:
     return pages
 
 
+def _lines(row: list[tuple[str, np.ndarray]]) -> list[list[tuple[str, np.ndarray]]]:
+    """The tiles of a study on as few lines as hold them, of nearly one length: never a tile alone below the rest."""
+    lines = -(-len(row) // _TILES_A_ROW)
+    edges = [len(row) * number // lines for number in range(lines + 1)]
+    return [row[start:stop] for start, stop in itertools.pairwise(edges)]
+
+
 def _draw(path: Path, page: list[tuple[str, list[tuple[str, np.ndarray]]]]) -> None:
     """One picture of all tiles: axes for each of them would take a hundred times as long."""
     lines = [
-        (study_id if start == 0 else "", row[start : start + _TILES_A_ROW])
-        for study_id, row in page
-        for start in range(0, len(row), _TILES_A_ROW)
+        (study_id if number == 0 else "", part) for study_id, row in page for number, part in enumerate(_lines(row))
     ]
     columns = max(len(row) for _, row in lines)
     size = len(page[0][1][0][1])
