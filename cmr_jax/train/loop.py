@@ -92,6 +92,7 @@ def train(
     batches = train_batches(
         loader, start_step=start, process_index=jax.process_index(), process_count=jax.process_count()
     )
+    batches = _with_note(batches)
     with contextlib.closing(log), checkpoints:
         run.steps(jit_step(make_step(config, model, optimizer, mesh), abstract, mesh), state, start, batches)
     return log.last
@@ -192,6 +193,21 @@ def _ahead(batches: Iterator[Batch], put: Callable[[Batch], Batch]) -> Iterator[
         if len(placed) > _AHEAD:
             yield placed.popleft()
     yield from placed
+
+
+def _with_note(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """`batches`; says of the first how many of its reports the model may not be reading to their end."""
+    first = next(batches)
+    size, length = first.token_mask_BL.shape
+    full = int(first.token_mask_BL[:, -1].sum())
+    if full and jax.process_index() == 0:
+        print(
+            f"note: {full} of the first {size} reports fill config.model.text.length ({length} tokens): what they say "
+            "after that is not read",
+            file=sys.stderr,
+        )
+    yield first
+    yield from batches
 
 
 def _start_from(model: Model, params: Params) -> Params:
