@@ -55,10 +55,15 @@ def test_a_reader_is_charged_with_the_memory_that_it_takes_for_itself():
     assert 60 < mib < 100
 
 
-def test_a_phantom_is_counted_by_its_frames():
-    row = phantom.row("sketch", [(2, 300, 0.5), (2, 900, 0.5), (2, 600, 0.5)])
+def test_a_phantom_is_counted_by_its_frames(tmp_path):
+    rounds = [phantom.Round(2, frames, own=0.4, system=0.1) for frames in (300, 900, 600)]
+    row = phantom.row("sketch", rounds)
     assert row["studies/CPU-s"] == [4.0, 4.0, 4.0] and row["frames_a_study"] == 300
     assert row["stacks/CPU-s"] == [2.0, 4.0, 6.0]
+    assert row["system-ms/frame"] == pytest.approx([1 / 9, 1 / 6, 1 / 3])
     assert "4.00 (2.00 to 6.00) times 300 frames" in phantom.line(row)
-    studies, frames, seconds = phantom.measured("sketch", 1, 0)
-    assert studies == 1 and 4 * 25 <= frames <= 12 * 25 and frames % 25 == 0 and seconds > 0
+    assert "0.83 (0.56 to 1.67) CPU-ms a frame, of which 0.17 (0.11 to 0.33) the system's" in phantom.line(row)
+    made = phantom.measured("sketch", 1, 0, tmp_path)
+    assert made.studies == 1 and 4 * 25 <= made.frames <= 12 * 25 and made.frames % 25 == 0
+    assert made.own > 0 and made.system >= 0
+    assert len(list(tmp_path.rglob("*.dcm"))) == made.frames, "rounds stay: deleting slows the next"
