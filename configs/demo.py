@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
             video=VideoConfig(
                 image_size=32, frames=10, tubelet=10, patch=8, width=96, depth=2, heads=4, motion_gain=3.0
             ),
+            # Three impressions of four are no longer. With all of them whole (80 tokens) R@1 of validation patients was
+            # 26 and 19 % for 20 and 26, one seed each: no difference.
             text=TextConfig(length=48, width=96, depth=1, heads=4),
             embed_dim=64,
             dtype="float32",
