@@ -73,7 +73,7 @@ def test_the_ends_of_a_short_axis_stack_are_shown_base_first():
 
 def test_a_study_of_many_series_goes_on_in_a_second_row_as_long_as_the_first(tmp_path):
     sizes = {}
-    for number in (0, 12, 13):  # 4, 16 and 17 tiles: 17 are 9 above 8, never 16 above 1
+    for number in (0, 12, 13):  # 4, 16 and 17 tiles: 17 are 8 above 9, never 16 above 1
         qc.write_pages(tmp_path / str(number), [example("s", 50, *[(v, "", "", 1 / 255, 9) for v in OTHERS[:number]])])
         sizes[number] = matplotlib.image.imread(tmp_path / str(number) / "contact_sheet_01.png").shape
     high, wide = sizes[0][0], sizes[0][1] / 4  # of one tile
