@@ -26,9 +26,16 @@ SERIES_COLUMNS = (
 FILES = "files.csv"
 FILE_COLUMNS = ("file_id", "status", "reason", "study_id")
 STUDY_COLUMNS = ("study_id", "patient_id", "split", "site", "sex", "age")
+TOKEN_COLUMNS = ("study_id", *schema.SECTIONS)
 _FRAMES_MEASURED = 16
 
-Levels = dict[str, tuple[str, ...]]  # of a series, each of LEVELS
+
+@dataclasses.dataclass
+class _Measured:
+    """What only the records tell, gathered while they are written."""
+
+    levels: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # of a series, each of LEVELS
+    tokens: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)  # of a study, in each of SECTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +120,10 @@ def _fill(folder: Path, *, job: _Job) -> dict[str, Any]:
     model, trained_with = _tokenizer(job, split_of)
     (folder / schema.TOKENIZER).write_bytes(model)
     feature_dict = write.features(job.settings.image_size, job.settings.bits)
-    levels: Levels = {}
-    shards = _write_shards(folder, job, split_of, model, feature_dict, levels)
+    measured = _Measured()
+    shards = _write_shards(folder, job, split_of, model, feature_dict, measured)
     write.write_tfds_metadata(folder, feature_dict, shards)
-    names = _write_tables(folder, job, split_of, levels)
+    names = _write_tables(folder, job, split_of, measured)
     manifest = {
         "schema": schema.SCHEMA_VERSION,
         "image_size": job.settings.image_size,
@@ -209,9 +216,9 @@ def _write_shards(
     split_of: dict[str, str],
     model: bytes,
     feature_dict: Any,
-    levels: Levels,
+    measured: _Measured,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every split's shards; entries of the manifest by split. Fills `levels`, the brightness of every series.
+    """Every split's shards; entries of the manifest by split. Fills `measured`.
 
     Raises InputError where the splits are not apart.
     """
@@ -225,9 +232,10 @@ def _write_shards(
         example = kept.load(job.published, path_of[study_id]).example
         assert example is not None
         apart.add(split_of[study_id], example)
-        levels.update(_levels(example))
+        measured.levels.update(_levels(example))
         for name in schema.SECTIONS:
             example[f"tokens/{name}"] = encoder.encode(example[f"section/{name}"])
+        measured.tokens[study_id] = tuple(len(example[f"tokens/{name}"]) for name in schema.SECTIONS)
         return write.serialize(feature_dict, example)
 
     shards = {}
@@ -239,7 +247,7 @@ def _write_shards(
     return shards
 
 
-def _levels(example: dict[str, Any]) -> Levels:
+def _levels(example: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Brightness of every series in shares of the stored range, over at most _FRAMES_MEASURED of its frames."""
     found = {}
     for series_id, frames_STHW in zip(example["series/id"], schema.split_series(example), strict=True):
@@ -251,7 +259,7 @@ def _levels(example: dict[str, Any]) -> Levels:
     return found
 
 
-def _write_tables(folder: Path, job: _Job, split_of: dict[str, str], levels: Levels) -> Sequence[str]:
+def _write_tables(folder: Path, job: _Job, split_of: dict[str, str], measured: _Measured) -> Sequence[str]:
     """The CSV files; returns their names."""
     name, same = job.pseudonyms.name, sys.intern  # of the text of millions of lines, most is said again and again
     files = [(name("file", path), same(status), same(reason), "") for path, status, reason in job.planned.others]
@@ -271,13 +279,17 @@ def _write_tables(folder: Path, job: _Job, split_of: dict[str, str], levels: Lev
         "series.csv": (
             [*SERIES_COLUMNS, *LEVELS],
             (
-                {**row, **dict(zip(LEVELS, levels.get(row["series_id"], ()), strict=False))}
+                {**row, **dict(zip(LEVELS, measured.levels.get(row["series_id"], ()), strict=False))}
                 for result in job.results
                 for row in result.series
             ),
         ),
         "studies.csv": (columns, ({**result.study, "split": split_of[result.study_id]} for result in used)),
         "findings.csv": (text_labels.COLUMNS, (row for result in also_used for row in result.findings)),
+        summary.TOKENS: (
+            TOKEN_COLUMNS,
+            (dict(zip(TOKEN_COLUMNS, (study, *said), strict=True)) for study, said in sorted(measured.tokens.items())),
+        ),
     }
     for file_name, (header, rows) in tables.items():
         write.write_table(folder / file_name, header, rows)

@@ -5,7 +5,7 @@ Descriptions arrive masked: words that are no protocol words show as "?".
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ STUDY_LOSSES = {
     "studies_without_side": "without a date or site to split by",
     "studies_put_aside": "no usable series, or failed",
 }
+TOKENS = "tokens.csv"
+_READ = ("findings", "impression")  # what `data.sections` is unless told otherwise
 _REASONS_SHOWN = 8
 _VALUES_SHOWN = 12
 _PREVIEW_COLUMNS = {
@@ -99,6 +101,11 @@ def page(manifest: Mapping[str, Any], tables: Tables) -> str:
         table(("split", "studies", "patients"), ((name, split[name], patients[name]) for name in schema.SPLITS)),
         "## Labels",
         _labels(manifest["label_names"], studies),
+        "## Length of the reports",
+        "Tokens a section, of the studies whose report has it: median [5th, 95th percentile], and the longest. A model"
+        " reads the sections of `data.sections` one after the other, up to `model.text.length` tokens less two (the"
+        " first and the last); what is longer loses its end.",
+        _lengths(tables.get(TOKENS, ())),
         "## Files left out",
         _left_out(tables["files.csv"]),
         "## Spacing and brightness",
@@ -147,12 +154,31 @@ def _labels(names: Sequence[str], studies: Sequence[Row]) -> str:
         kinds = Counter(value for _, value in values if value)
         if len(kinds) > _VALUES_SHOWN:
             said = Counter(split for split, value in values if value)
-            shown = [(f"{len(kinds)} values ({min(kinds)} to {max(kinds)})", said)]
+            shown = [(f"{len(kinds)} values ({_range(kinds)})", said)]
         else:
             shown = [(v, Counter(s for s, value in values if value == v)) for v, _ in _by_count(kinds)]
         said = Counter(split for split, value in values if not value)
         rows += [(name, value, *(by[s] for s in schema.SPLITS)) for value, by in (*shown, ("(not said)", said))]
     return table(("label", "value", *schema.SPLITS), rows) if rows else "None."
+
+
+def _range(values: Collection[str]) -> str:
+    """Lowest and highest: by number where all are numbers, else by alphabet."""
+    try:
+        return f"{min(values, key=float)} to {max(values, key=float)}"
+    except ValueError:
+        return f"{min(values)} to {max(values)}"
+
+
+def _lengths(tokens: Sequence[Row]) -> str:
+    """Tokens of each section that a report has, and of those that a model reads by default together."""
+    parts = {**{name: (name,) for name in schema.SECTIONS}, " + ".join(_READ): _READ, "all": schema.SECTIONS}
+    rows = []
+    for title, names in parts.items():
+        counts = np.array([total for row in tokens if (total := sum(int(row[name]) for name in names))])
+        low, middle, high, longest = np.percentile(counts, [5, 50, 95, 100]) if len(counts) else [0] * 4
+        rows.append((title, len(counts), f"{middle:.0f} [{low:.0f}, {high:.0f}]", f"{longest:.0f}"))
+    return table(("section", "studies", "tokens", "longest"), rows) if tokens else "Not known."
 
 
 def _distributions(series: Sequence[Row]) -> str:

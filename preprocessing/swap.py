@@ -23,7 +23,7 @@ WORK = ".work"
 LOCK = f"{WORK}/lock"
 _OURS = (
     schema.TOKENIZER, "features.json", "dataset_info.json", "files.csv", "series.csv", "studies.csv", "findings.csv",
-    "summary.md", "qc",
+    "tokens.csv", "summary.md", "qc",
 )  # fmt: skip
 
 

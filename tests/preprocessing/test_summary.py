@@ -68,11 +68,28 @@ def test_the_page_shows_labels_by_split_spacing_and_unknown_descriptions():
 
 
 def test_a_label_of_many_values_is_a_range():
-    studies = [{"split": "train", "lvef": f"{n}"} for n in range(10, 50)]
+    studies = [{"split": "train", "lvef": f"{n}.5", "scanner": f"s{n}"} for n in range(8, 48)]
     manifest = {"counts": summary.counts({**tables(), "studies.csv": [{**s, "patient_id": "p"} for s in studies]}, {})}
-    manifest |= {"split_rule": "", "label_names": ["lvef"]}
+    manifest |= {"split_rule": "", "label_names": ["lvef", "scanner"]}
     page = summary.page(manifest, {**tables(), "studies.csv": [{**s, "patient_id": "p"} for s in studies]})
-    assert "| lvef | 40 values (10 to 49) | 40 | 0 | 0 |" in page
+    assert "| lvef | 40 values (8.5 to 47.5) | 40 | 0 | 0 |" in page  # by alphabet 10.5 is the first and 9.5 the last
+    assert "| scanner | 40 values (s10 to s9) | 40 | 0 | 0 |" in page
+
+
+def test_the_page_says_how_long_the_reports_are_that_have_a_section():
+    studies = [dict.fromkeys(schema.SECTIONS, "0") | {"study_id": f"s{n}", "impression": str(n)} for n in range(21)]
+    studies[20]["findings"] = "1500"
+    manifest = {"counts": summary.counts(tables(), CARRIED), "split_rule": "by hand", "label_names": []}
+    page = summary.page(manifest, tables() | {summary.TOKENS: studies})
+    for line in (
+        "| indication | 0 | 0 [0, 0] | 0 |",
+        "| findings | 1 | 1500 [1500, 1500] | 1500 |",
+        "| impression | 20 | 10 [2, 19] | 20 |",
+        "| findings + impression | 20 | 10 [2, 94] | 1520 |",
+    ):  # fmt: skip
+        assert line in page, line
+    assert "## Length of the reports" in page and "Not known." not in page
+    assert "Not known." in summary.page(manifest, tables())  # a dataset that is older than the table
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +138,24 @@ def test_series_csv_holds_masked_descriptions_and_the_brightness_of_the_frames(d
     assert {row["series_id"]: row["level_mean"] for row in table} == {n: f"{m:.3f}" for n, m in means.items()}
 
 
-def test_the_summary_is_a_function_of_the_tables(described):
-    out = described.root / "out"
-    found = {name: write.read_table(out / name)[1] for name in ("files.csv", "series.csv", "studies.csv")}
+def test_tokens_csv_holds_the_length_of_every_section(described):
     from cmr_jax.data import records
 
+    split = records.Split(described.root / "out", "train")
+    examples = {example["study_id"]: example for example in map(split.__getitem__, range(len(split)))}
+    table = rows(described.root / "out" / "tokens.csv")
+    assert [row["study_id"] for row in table] == sorted(examples)
+    for row in table:
+        tokens = {name: len(examples[row["study_id"]][f"tokens/{name}"]) for name in schema.SECTIONS}
+        assert {name: int(row[name]) for name in schema.SECTIONS} == tokens and any(tokens.values())
+
+
+def test_the_summary_is_a_function_of_the_tables(described):
+    from cmr_jax.data import records
+
+    out = described.root / "out"
+    names = ("files.csv", "series.csv", "studies.csv", summary.TOKENS)
+    found = {name: write.read_table(out / name)[1] for name in names}
     manifest = records.load_manifest(out)
     counts = summary.counts(found, manifest["counts"])
     assert counts == manifest["counts"]
