@@ -101,10 +101,9 @@ def page(manifest: Mapping[str, Any], tables: Tables) -> str:
         table(("split", "studies", "patients"), ((name, split[name], patients[name]) for name in schema.SPLITS)),
         "## Labels",
         _labels(manifest["label_names"], studies),
-        "## Length of the reports",
-        "Tokens a section, of the studies whose report has it: median [5th, 95th percentile], and the longest. A model"
-        " reads the sections of `data.sections` one after the other, up to `model.text.length` tokens less two (the"
-        " first and the last); what is longer loses its end.",
+        "## Length of the text",
+        "Tokens: medians [5th, 95th percentile] over the studies with that section. `model.text.length` counts two"
+        " more; text beyond that is not read.",
         _lengths(tables.get(TOKENS, ())),
         "## Files left out",
         _left_out(tables["files.csv"]),
@@ -176,9 +175,9 @@ def _lengths(tokens: Sequence[Row]) -> str:
     rows = []
     for title, names in parts.items():
         counts = np.array([total for row in tokens if (total := sum(int(row[name]) for name in names))])
-        low, middle, high, longest = np.percentile(counts, [5, 50, 95, 100]) if len(counts) else [0] * 4
-        rows.append((title, len(counts), f"{middle:.0f} [{low:.0f}, {high:.0f}]", f"{longest:.0f}"))
-    return table(("section", "studies", "tokens", "longest"), rows) if tokens else "Not known."
+        low, middle, high, largest = np.percentile(counts, [5, 50, 95, 100]) if len(counts) else [0] * 4
+        rows.append((title, len(counts), f"{middle:.0f} [{low:.0f}, {high:.0f}]", f"{largest:.0f}"))
+    return table(("section", "studies", "tokens", "largest"), rows) if tokens else "Not known."
 
 
 def _distributions(series: Sequence[Row]) -> str:

@@ -88,7 +88,7 @@ def test_the_page_says_how_long_the_reports_are_that_have_a_section():
         "| findings + impression | 20 | 10 [2, 94] | 1520 |",
     ):  # fmt: skip
         assert line in page, line
-    assert "## Length of the reports" in page and "Not known." not in page
+    assert "## Length of the text" in page and "Not known." not in page
     assert "Not known." in summary.page(manifest, tables())  # a dataset that is older than the table
 
 
