@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from cmr_jax.config import DataConfig
 from cmr_jax.data import schema
 from preprocessing import summary, write
 from tests.preprocessing.test_run import rows
@@ -89,6 +90,7 @@ def test_the_page_says_how_long_the_reports_are_that_have_a_section():
     ):  # fmt: skip
         assert line in page, line
     assert "## Length of the text" in page and "Not known." not in page
+    assert f"| {' + '.join(DataConfig().sections)} |" in page  # what a model reads unless told otherwise
     assert "Not known." in summary.page(manifest, tables())  # a dataset that is older than the table
 
 
